@@ -1,0 +1,45 @@
+# `make demo`, `make test` and `make lint` do all their own set-up, in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-smplx lint format doctor clean
+
+help: ## list what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/.runtime: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(VENV)/.smplx: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet 'smplx>=0.1.28'
+	touch $@
+
+demo: $(VENV)/.runtime ## run the demo on the sample photos; pictures and meshes in outputs/
+	$(BIN)/python demo.py --img_path samples
+
+test: $(VENV)/.test ## run the default tests: no GPU, no network, no licensed file
+	$(BIN)/python -m pytest
+
+test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
+	$(BIN)/python -m pytest -m smplx
+
+lint: $(VENV)/.test ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test ## apply the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: $(VENV)/.runtime ## say what is present and what is missing
+	$(BIN)/python -m scripts.doctor
+
+clean: ## remove the environment and all outputs
+	rm -rf $(VENV) outputs .pytest_cache .ruff_cache

@@ -1,0 +1,349 @@
+"""Which body: the open body, SMPL as its files hold it, or the body inside a checkpoint."""
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+
+from utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
+from utils.paths import META_DATA, display, first_present, require
+
+OPEN_BODY = META_DATA / "open_body.npz"
+H36M_REGRESSOR = META_DATA / "J_regressor_h36m_correct.npy"
+MEAN_PARAMS = META_DATA / "smpl_mean_params.npz"
+SMPL_FILES = (
+    META_DATA / "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl",
+    META_DATA / "SMPL_NEUTRAL.pkl",
+    META_DATA / "SMPL_NEUTRAL.npz",
+)
+
+NUM_BETAS = 10
+NUM_POSE_FEATURES = 9 * (len(SMPL_NAMES) - 1)
+
+# SMPL's own field names (Loper et al.'s files) -> the shape of each array.
+SMPL_FIELDS = {
+    "v_template": ("V", 3),
+    "shapedirs": ("V", 3, f">={NUM_BETAS}"),
+    "posedirs": ("V", 3, NUM_POSE_FEATURES),
+    "J_regressor": (len(SMPL_NAMES), "V"),
+    "weights": ("V", len(SMPL_NAMES)),
+    "f": ("F", 3),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A body model of SMPL's kind: 24 joints, 10 betas, any number V of vertices.
+
+    Arrays are float32, the precision in which published models hold their body. Rest frame:
+    metres, x to the body's left, y up, z forward.
+    """
+
+    name: str
+    """What results call it: `open`, `smpl`, `checkpoint` or the name of a file."""
+    v_template: Float[np.ndarray, "v 3"]
+    shapedirs: Float[np.ndarray, "v 3 10"]
+    posedirs: Float[np.ndarray, "v 3 207"]
+    J_regressor: Float[np.ndarray, "24 v"]
+    lbs_weights: Float[np.ndarray, "v 24"]
+    faces: Int[np.ndarray, "f 3"]
+    h36m_regressor: Float[np.ndarray, "17 v"] | None = None
+    """Rows that give the 17 Human3.6M joints from posed vertices."""
+    annotation_regressor: Float[np.ndarray, "24 v"] | None = None
+    """Rows that give the 24 annotated joints of METRO's labels; the open body has it."""
+    mean_pose: Float[np.ndarray, "24 3"] | None = None
+    """Axis-angle of a person standing upright, facing the camera, in the camera's frame."""
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of vertices V."""
+        return len(self.v_template)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the body: a hash of the arrays that pose it, whatever file they came from."""
+        digest = hashlib.sha256()
+        for field in ("v_template", "shapedirs", "posedirs", "J_regressor", "lbs_weights"):
+            digest.update(np.ascontiguousarray(getattr(self, field), dtype="<f4").tobytes())
+        digest.update(np.ascontiguousarray(self.faces, dtype="<i4").tobytes())
+        return digest.hexdigest()
+
+    def with_h36m_regressor(self, regressor: np.ndarray) -> "Body":
+        """Return this body with another (17, V) regressor of the Human3.6M joints."""
+        return replace(self, h36m_regressor=check_h36m_regressor(regressor, self.num_vertices))
+
+
+def body_from_arrays(arrays: Mapping, name: str) -> Body:
+    """Make a body from arrays under SMPL's own field names.
+
+    Args:
+        arrays: v_template, shapedirs (more than 10 betas are cut), posedirs, J_regressor (dense
+            or scipy.sparse), weights, f, kintree_table (optional).
+        name: what to call the body.
+
+    Raises:
+        ValueError: a field is missing, of the wrong shape, or not of SMPL's kinematic tree.
+    """
+    missing = [field for field in SMPL_FIELDS if field not in arrays]
+    if missing:
+        raise ValueError(
+            f"The body {name!r} has no field {missing[0]!r}; a SMPL file holds "
+            f"{', '.join(SMPL_FIELDS)}."
+        )
+    dense = {field: _to_array(arrays[field]) for field in SMPL_FIELDS}
+    _check_shapes(dense, name)
+    if "kintree_table" in arrays:
+        _check_kinematic_tree(_to_array(arrays["kintree_table"]), name)
+    floats = {key: np.array(dense[key], dtype=np.float32) for key in dense if key != "f"}
+    return Body(
+        name=name,
+        v_template=floats["v_template"],
+        shapedirs=np.ascontiguousarray(floats["shapedirs"][..., :NUM_BETAS]),
+        posedirs=floats["posedirs"],
+        J_regressor=floats["J_regressor"],
+        lbs_weights=floats["weights"],
+        faces=dense["f"].astype(np.int64),
+    )
+
+
+def load_body(path: str | Path) -> Body:
+    """Read a body from SMPL's .pkl (chumpy is not needed) or .npz, or from an open body's .npz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a body, or a pickle that holds more than arrays.
+    """
+    path = require(Path(path))
+    if path.suffix == ".pkl":
+        return body_from_arrays(_read_pickle(path), name=path.name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(f"{display(path)} is not an npz or pkl file of a body: {error}") from error
+    if "lbs_index" in arrays:
+        return _unpack_open_body(arrays)
+    return body_from_arrays(arrays, name=path.name)
+
+
+def open_body() -> Body:
+    """Return the body that ships with the project (CC0), built by `scripts.build_open_body`."""
+    return load_body(OPEN_BODY)
+
+
+def default_body() -> Body:
+    """Return the licensed SMPL body when its file is in meta_data/, else the open body."""
+    path = first_present(*SMPL_FILES)
+    if path is None:
+        return open_body()
+    body = replace(load_body(path), name="smpl")
+    if H36M_REGRESSOR.is_file():
+        body = body.with_h36m_regressor(load_h36m_regressor(H36M_REGRESSOR))
+    return body
+
+
+def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndarray, "10"]]:
+    """Return the pose (24 6D rotations, flat) and betas from which the initial regressor starts.
+
+    SMPL's own mean (`smpl_mean_params.npz`, Kanazawa et al., CVPR 2018) when its file is there and
+    the body is not the open one; else the body's, else the open body's standing pose.
+    """
+    if body.name != "open" and MEAN_PARAMS.is_file():
+        with np.load(MEAN_PARAMS, allow_pickle=False) as mean:
+            return mean["pose"].astype(np.float32), mean["shape"].astype(np.float32)
+    mean_pose = open_body().mean_pose if body.mean_pose is None else body.mean_pose
+    rotmat = Rotation.from_rotvec(mean_pose).as_matrix()
+    return rotmat[:, :, :2].reshape(-1).astype(np.float32), np.zeros(NUM_BETAS, np.float32)
+
+
+def load_h36m_regressor(path: str | Path) -> Float[np.ndarray, "17 v"]:
+    """Read a regressor of the 17 Human3.6M joints from an .npy file."""
+    try:
+        regressor = np.load(require(Path(path)), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{display(Path(path))} is not an npy file: {error}") from error
+    return regressor
+
+
+def check_h36m_regressor(regressor: np.ndarray, num_vertices: int) -> Float[np.ndarray, "17 v"]:
+    """Return the regressor in float32 when it fits a body of so many vertices.
+
+    Raises:
+        ValueError: it has other than 17 rows, or belongs to another body.
+    """
+    regressor = np.asarray(regressor, dtype=np.float32)
+    if regressor.shape != (len(H36M_NAMES), num_vertices):
+        raise ValueError(
+            f"The keypoint regressor has shape {regressor.shape}, but a body of {num_vertices} "
+            f"vertices needs ({len(H36M_NAMES)}, {num_vertices}); give the regressor of this body."
+        )
+    return regressor
+
+
+def _unpack_open_body(arrays: dict[str, np.ndarray]) -> Body:
+    """Expand the packed arrays of `scripts.build_open_body`: sparse regressors, four weights."""
+    num_vertices = len(arrays["v_template"])
+    weights = np.zeros((num_vertices, len(SMPL_NAMES)), np.float32)
+    index, value = arrays["lbs_index"].astype(np.int64), arrays["lbs_weight"].astype(np.float32)
+    np.put_along_axis(weights, index, value / value.sum(axis=1, keepdims=True), axis=1)
+
+    def regressor(name: str, num_rows: int) -> np.ndarray:
+        row, col, value = (arrays[f"{name}_{part}"] for part in ("row", "col", "value"))
+        index = (row.astype(np.int64), col.astype(np.int64))
+        shape = (num_rows, num_vertices)
+        return scipy.sparse.coo_array((value.astype(np.float32), index), shape).toarray()
+
+    return Body(
+        name="open",
+        v_template=arrays["v_template"].astype(np.float32),
+        shapedirs=arrays["shapedirs"].astype(np.float32),
+        posedirs=arrays["posedirs"].astype(np.float32),
+        J_regressor=regressor("J_regressor", len(SMPL_NAMES)),
+        lbs_weights=weights,
+        faces=arrays["faces"].astype(np.int64),
+        h36m_regressor=regressor("h36m_regressor", len(H36M_NAMES)),
+        annotation_regressor=regressor("annotation_regressor", len(ANNOTATION_NAMES)),
+        mean_pose=arrays["mean_pose"].astype(np.float32),
+    )
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], name: str) -> None:
+    num_vertices, num_faces = len(arrays["v_template"]), len(arrays["f"])
+    sizes = {"V": num_vertices, "F": num_faces}
+    for field, wanted in SMPL_FIELDS.items():
+        shape = arrays[field].shape
+        fits = len(shape) == len(wanted) and all(
+            size >= NUM_BETAS if want == f">={NUM_BETAS}" else size == sizes.get(want, want)
+            for size, want in zip(shape, wanted, strict=True)
+        )
+        if not fits:
+            text = ", ".join(str(want) for want in wanted)
+            raise ValueError(
+                f"The body {name!r} has {field!r} of shape {shape}, but ({text}) was expected with "
+                f"V = {num_vertices}; SMPLer needs SMPL itself (24 joints), not SMPL-H or SMPL-X."
+            )
+    faces = arrays["f"].astype(np.int64)
+    if faces.size and not 0 <= faces.min() <= faces.max() < num_vertices:
+        raise ValueError(
+            f"The body {name!r} has a face that names vertex {faces.max()} of {num_vertices}."
+        )
+    for field in SMPL_FIELDS:
+        if not np.isfinite(np.asarray(arrays[field], dtype=np.float64)).all():
+            raise ValueError(f"The body {name!r} has a value in {field!r} that is not finite.")
+
+
+def _check_kinematic_tree(kintree_table: np.ndarray, name: str) -> None:
+    parents = kintree_table[0].astype(np.int64)
+    if tuple(parents[1:]) != SMPL_PARENTS[1:]:  # the root's parent is stored as uint32(-1)
+        raise ValueError(
+            f"The body {name!r} has a kinematic tree other than SMPL's: {parents.tolist()}."
+        )
+
+
+# --- reading pickles that were made with chumpy and scipy.sparse, without running any of their code
+
+
+class _Holder:
+    """Stands in for a class of a pickle: keeps the state, runs nothing."""
+
+    def __init__(self, *args, **kwargs):
+        self.state = {}
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Chumpy(_Holder):
+    """chumpy.ch.Ch: its value is the array `x`."""
+
+    def array(self) -> np.ndarray:
+        return _to_array(self.state["x"])
+
+
+class _ChumpySelect(_Holder):
+    """chumpy.reordering.Select: entries `idxs` of the flattened array `a`."""
+
+    def array(self) -> np.ndarray:
+        chosen = _to_array(self.state["a"]).ravel()[_to_array(self.state["idxs"])]
+        return chosen.reshape(self.state.get("preferred_shape", chosen.shape))
+
+
+class _SparseMatrix(_Holder):
+    """A compressed scipy.sparse matrix of any scipy version."""
+
+    matrix_class = scipy.sparse.csc_matrix
+
+    def array(self) -> np.ndarray:
+        parts = [_to_array(self.state[key]) for key in ("data", "indices", "indptr")]
+        shape = self.state.get("_shape", self.state.get("shape"))
+        return self.matrix_class(tuple(parts), shape=shape).toarray()
+
+
+class _SparseRowMatrix(_SparseMatrix):
+    matrix_class = scipy.sparse.csr_matrix
+
+
+_NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
+_HOLDERS = {
+    ("chumpy", "Ch"): _Chumpy,
+    ("chumpy", "Select"): _ChumpySelect,
+    ("scipy.sparse", "csc_matrix"): _SparseMatrix,
+    ("scipy.sparse", "csc_array"): _SparseMatrix,
+    ("scipy.sparse", "csr_matrix"): _SparseRowMatrix,
+    ("scipy.sparse", "csr_array"): _SparseRowMatrix,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads arrays, chumpy values and sparse matrices, and refuses everything else."""
+
+    def find_class(self, module: str, name: str):
+        for (package, class_name), holder in _HOLDERS.items():
+            if name == class_name and (module == package or module.startswith(package + ".")):
+                return holder
+        if module.split(".")[0] == "numpy" and name in _NUMPY_NAMES:
+            return super().find_class(module, name)
+        if (module, name) in {("copyreg", "_reconstructor"), ("builtins", "object")}:
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return _encode_latin1
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")
+
+
+def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
+    return text.encode("latin1")
+
+
+def _read_pickle(path: Path) -> dict:
+    """Read a pickled dict of arrays; nothing in the file is executed.
+
+    Raises:
+        ValueError: the file holds anything but arrays, or is broken.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _ArrayUnpickler(file, encoding="latin1").load()
+    except Exception as error:  # a broken pickle can raise anything
+        raise ValueError(
+            f"{display(path)} was not read: {error or type(error).__name__}. "
+            "Only SMPL's own pickles of arrays are accepted; see meta_data/README.md."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a dict of arrays.")
+    return content
+
+
+def _to_array(value) -> np.ndarray:
+    if isinstance(value, _Holder):
+        return value.array()
+    return value.toarray() if scipy.sparse.issparse(value) else np.asarray(value)

@@ -1,0 +1,130 @@
+"""SMPLer (Xu, Liu, Yan, TPAMI 2024): one image in; a posed body out, refined in stages."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.body import Body, mean_parameters
+from models.hrnet import WIDTHS, HRNet
+from models.regressor import IterativeRegressor
+from models.smpl import SMPL, Estimate
+from models.transformer import QueryEmbedding, TransformerBlock
+
+IMAGE_SIZE = 224
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SMPLerConfig:
+    """Every number that shapes the network; saved in each checkpoint."""
+
+    hrnet: str = "w32"
+    """Backbone: `w32` or `w48`."""
+    num_blocks: int = 3
+    """Transformer blocks; with none, the model is the stage-1 baseline."""
+    num_units: int = 2
+    dim: int = 128
+    num_heads: int = 4
+    mlp_dim: int = 256
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        if self.hrnet not in WIDTHS:
+            raise ValueError(f"hrnet is {self.hrnet!r}; choose one of {', '.join(WIDTHS)}.")
+        if self.num_blocks < 0:
+            raise ValueError(f"num_blocks is {self.num_blocks}; it cannot be negative.")
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}.")
+
+    def to_dict(self) -> dict:
+        """Return plain values, as checkpoints store them."""
+        return asdict(self)
+
+
+PRESETS = {
+    "smpler": SMPLerConfig(hrnet="w32"),
+    "smpler-l": SMPLerConfig(hrnet="w48"),
+    "smpler-backbone": SMPLerConfig(hrnet="w32", num_blocks=0),
+    "smpler-l-backbone": SMPLerConfig(hrnet="w48", num_blocks=0),
+}
+
+
+def build_smpler(config: SMPLerConfig, body: Body) -> "SMPLer":
+    """Return the model of a configuration and a body, at its initialisation."""
+    pose, betas = (torch.from_numpy(x).to(torch.get_default_dtype()) for x in mean_parameters(body))
+    return SMPLer(config, SMPL(body), mean_rot6d=pose, mean_betas=betas)
+
+
+class SMPLer(nn.Module):
+    """Backbone features, an initial estimate, then Transformer blocks that refine it.
+
+    Args:
+        config: the network's numbers.
+        smpl: the body layer.
+        mean_rot6d: (144,) pose from which the initial regressor starts.
+        mean_betas: (10,) shape from which it starts.
+    """
+
+    mean: Float[Tensor, "3 1 1"]
+    std: Float[Tensor, "3 1 1"]
+
+    def __init__(
+        self,
+        config: SMPLerConfig,
+        smpl: SMPL,
+        mean_rot6d: Float[Tensor, "144"],
+        mean_betas: Float[Tensor, "10"],
+    ):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.backbone = HRNet(WIDTHS[config.hrnet])
+        channels = self.backbone.channels
+        self.regressor = IterativeRegressor(channels[-1], mean_rot6d, mean_betas)
+        if config.num_blocks:
+            self.query_embedding = QueryEmbedding(channels[-1], config.dim)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                channels,
+                side=IMAGE_SIZE // 4,
+                dim=config.dim,
+                num_units=config.num_units,
+                num_heads=config.num_heads,
+                mlp_dim=config.mlp_dim,
+                dropout=config.dropout,
+            )
+            for _ in range(config.num_blocks)
+        )
+        self.smpl = smpl
+
+    def forward(
+        self, images: Float[Tensor, "b 3 224 224"], all_stages: bool = False
+    ) -> list[Estimate]:
+        """Estimate the person in each crop.
+
+        Args:
+            images: RGB in [0, 1]; mean and deviation are the model's own business.
+            all_stages: pose the whole body at every stage; otherwise the stages before the last
+                hold only the skeleton, which is all that the next block needs.
+
+        Returns:
+            One estimate per stage: the initial one, then one per block; the last is the answer.
+        """
+        features = self.backbone((images - self.mean) / self.std)
+        pooled = features[-1].mean(dim=(2, 3))
+        rotmat, betas, cam = self.regressor(pooled)
+        skeleton_only = bool(self.blocks) and not all_stages
+        estimates = [self.smpl.estimate(rotmat, betas, cam, skeleton_only)]
+        queries = self.query_embedding(rotmat, betas, cam, pooled) if self.blocks else None
+
+        for number, block in enumerate(self.blocks, start=1):
+            joints_2d = estimates[-1].joints_2d
+            queries, d_rotmat, d_betas, d_cam = block(queries, features, joints_2d)
+            rotmat, betas, cam = rotmat @ d_rotmat, betas + d_betas, cam + d_cam
+            skeleton_only = number < len(self.blocks) and not all_stages
+            estimates.append(self.smpl.estimate(rotmat, betas, cam, skeleton_only))
+        return estimates

@@ -1,0 +1,55 @@
+"""Rotations and cameras.
+
+Frame of everything 3D: the camera's, metres, x right, y down, z away from the camera.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def axis_angle_to_rotmat(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
+    """Rotation matrices of axis-angle vectors in radians (Rodrigues' formula).
+
+    sin(t) / t and (1 - cos(t)) / t^2 are written with sinc, so value and gradient hold at t = 0.
+    """
+    angle = torch.linalg.vector_norm(axis_angle, dim=-1)[..., None, None]
+    x, y, z = axis_angle.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    sine = torch.sinc(angle / torch.pi)
+    versine = 0.5 * torch.sinc(angle / (2 * torch.pi)) ** 2
+    return identity + sine * skew + versine * (skew @ skew)
+
+
+def rot6d_to_rotmat(rot6d: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 3"]:
+    """Rotation matrices of 6D representations (Zhou et al., CVPR 2019), by Gram-Schmidt.
+
+    The six numbers are a 3 x 2 matrix, row-major, whose columns span the rotation's first two;
+    [1, 0, 0, 1, 0, 0] is the identity.
+    """
+    first, second = rot6d.unflatten(-1, (3, 2)).unbind(-1)
+    x = F.normalize(first, dim=-1)
+    y = F.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y, dim=-1)], dim=-1)
+
+
+def rotmat_to_rot6d(rotmat: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 6"]:
+    """The first two columns of each rotation, stored as a 3 x 2 matrix, row-major."""
+    return rotmat[..., :2].flatten(-2)
+
+
+def project(points: Float[Tensor, "b n 3"], cam: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 2"]:
+    """Weak-perspective projection: scale * ((x, y) + translation), depth ignored.
+
+    Args:
+        points: camera frame, metres.
+        cam: (scale, tx, ty); tx and ty in metres.
+
+    Returns:
+        Crop coordinates, x right, y down, [-1, 1] from edge to edge of the crop.
+    """
+    scale, translation = cam[:, None, :1], cam[:, None, 1:]
+    return scale * (points[..., :2] + translation)

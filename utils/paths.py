@@ -1,0 +1,34 @@
+"""Where assets and weights are, and what to do when one is missing."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+META_DATA = ROOT / "meta_data"
+PRETRAINED = ROOT / "pretrained"
+SAMPLES = ROOT / "samples"
+
+
+def require(path: Path) -> Path:
+    """Return the path of a file that must exist.
+
+    Raises:
+        FileNotFoundError: it does not; the message says where to read how to get it.
+    """
+    if path.is_file():
+        return path
+    readme = path.parent / "README.md"
+    advice = (
+        f"See {display(readme)} for where to get it." if readme.is_file() else "Check the path."
+    )
+    raise FileNotFoundError(f"{display(path)} is missing. {advice}")
+
+
+def first_present(*candidates: Path) -> Path | None:
+    """Return the first of the files that exists, or None."""
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def display(path: Path) -> str:
+    """Return the path as a user would write it: relative to the repository when inside it."""
+    path = Path(path)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
