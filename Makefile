@@ -1,5 +1,5 @@
 # `make demo`, `make test` and `make lint` do all their own set-up, in .venv.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

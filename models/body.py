@@ -127,8 +127,9 @@ def load_body(path: str | Path) -> Body:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        raise ValueError(f"{display(path)} is not an npz or pkl file of a body: {error}") from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{display(path)} is no npz or pkl file of a body: {reason}") from error
     if "lbs_index" in arrays:
         return _unpack_open_body(arrays)
     return body_from_arrays(arrays, name=path.name)
@@ -294,6 +295,16 @@ class _SparseRowMatrix(_SparseMatrix):
 
 
 _NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
+_PLAIN_NAMES = {  # copy_reg and __builtin__ are what Python 2 called them
+    (module, name)
+    for modules, names in (
+        (("copyreg", "copy_reg"), ("_reconstructor",)),
+        (("builtins", "__builtin__"), ("object", "set", "frozenset", "bytearray")),
+        (("collections",), ("OrderedDict",)),
+    )
+    for module in modules
+    for name in names
+}
 _HOLDERS = {
     ("chumpy", "Ch"): _Chumpy,
     ("chumpy", "Select"): _ChumpySelect,
@@ -313,7 +324,7 @@ class _ArrayUnpickler(pickle.Unpickler):
                 return holder
         if module.split(".")[0] == "numpy" and name in _NUMPY_NAMES:
             return super().find_class(module, name)
-        if (module, name) in {("copyreg", "_reconstructor"), ("builtins", "object")}:
+        if (module, name) in _PLAIN_NAMES:
             return super().find_class(module, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
             return _encode_latin1

@@ -182,7 +182,7 @@ def load_hrnet(backbone: HRNet, path: str | Path) -> tuple[str, ...]:
 
 
 def load_model(
-    preset: str,
+    preset: str | None = None,
     checkpoint: str | Path | Mapping | None = None,
     body: str | Path | Mapping | Body | None = None,
     regressor: str | Path | np.ndarray | None = None,
@@ -191,7 +191,8 @@ def load_model(
     """Assemble a model for use: configuration, body, keypoint regressor, weights; eval mode.
 
     Args:
-        preset: a name in `models.smpler.PRESETS`.
+        preset: a name in `models.smpler.PRESETS`; None takes what the checkpoint is, `smpler`
+            without one.
         checkpoint: a file or state dict, published or ours; None leaves the initialisation.
         body: a file, arrays under SMPL's own field names, or a `Body`; None takes the body inside
             the checkpoint, else SMPL from meta_data/, else the open body.
@@ -202,8 +203,11 @@ def load_model(
         FileNotFoundError: a file is missing.
         ValueError: checkpoint, body and regressor do not fit together.
     """
-    config = PRESETS[preset]
     loaded = None if checkpoint is None else read_checkpoint(checkpoint)
+    if preset is None and loaded:
+        config = loaded.config
+    else:
+        config = PRESETS[preset or "smpler"]
     model = build_smpler(config, resolve_body(body, regressor, loaded))
     if loaded is None:
         warnings.warn(

@@ -215,7 +215,7 @@ class TransformerBlock(nn.Module):
         rotmat = rot6d_to_rotmat(self.rot6d_head(joints))
         return queries, rotmat, self.betas_head(betas)[:, 0], self.cam_head(cam)[:, 0]
 
-    def _add_positions(self, maps: list[Float[Tensor, "b s t d"]]) -> list[Float[Tensor, "b n d"]]:
+    def _add_positions(self, maps: list[Float[Tensor, "b _ _ d"]]) -> list[Float[Tensor, "b _ d"]]:
         """Add the learned position, pooled to each map's side, and flatten the maps."""
         positioned, position = [], self.map_position
         for x in maps:

@@ -1,0 +1,128 @@
+"""What a run says about one person, as npz, json, obj and glb.
+
+`PersonResult` is the schema: its fields are the keys of both the npz and the json file. README.md
+lists them for users; `tests/test_export.py` keeps the two equal.
+"""
+
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+
+from utils.paths import ROOT
+
+SCHEMA = "smpler-person/1"
+CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
+"""From the camera's frame (y down, z away) to a viewer's (y up, facing +z): half a turn about x."""
+
+
+@dataclass(frozen=True)
+class PersonResult:
+    """One person in one photo.
+
+    3D is in the camera's frame: metres, x right, y down, z away. 2D is in photo pixels: x right,
+    y down, (0, 0) is the top-left corner of the photo.
+    """
+
+    schema: str
+    """Name and version of this list of keys."""
+    version: str
+    """Version of the program."""
+    image: str
+    """Name of the photo's file."""
+    image_size: Int[np.ndarray, "2"]
+    """Width and height of the photo, pixels, after EXIF rotation."""
+    person: int
+    """Number of the person in the photo, from 0, best detection first."""
+    box: Float[np.ndarray, "4"]
+    """x, y, width, height of the person, pixels."""
+    box_source: str
+    """`detector`, `given` by hand, or `photo` when nobody was found."""
+    box_score: float
+    """The detector's confidence in [0, 1]; 1 for a given box, 0 for the whole photo."""
+    crop: Int[np.ndarray, "4"]
+    """x, y, width, height of the square that the model saw, pixels."""
+    body: str
+    """Which body: `open`, `smpl`, `checkpoint` or the name of a file."""
+    body_sha256: str
+    """Hash of the body's arrays."""
+    weights: str
+    """The file of weights, or `initial parameters`."""
+    weights_sha256: str
+    """Hash of that file; empty without one."""
+    pose: Float[np.ndarray, "72"]
+    """SMPL pose: 24 axis-angle rotations, radians; the first is the global one."""
+    rotmat: Float[np.ndarray, "24 3 3"]
+    """The same as rotation matrices."""
+    betas: Float[np.ndarray, "10"]
+    """SMPL shape, standard deviations."""
+    cam: Float[np.ndarray, "3"]
+    """Crop camera: scale s, tx, ty [m]; crop coordinate = s * (x + tx), [-1, 1] edge to edge."""
+    focal_length: float
+    """Of the full-image camera, pixels."""
+    principal_point: Float[np.ndarray, "2"]
+    """Of the full-image camera: the photo's middle, pixels."""
+    translation: Float[np.ndarray, "3"]
+    """Added to 3D points to place them before the full-image camera, metres."""
+    vertices: Float[np.ndarray, "v 3"]
+    """The posed mesh, metres; origin is SMPL's own, not the pelvis."""
+    faces: Int[np.ndarray, "f 3"]
+    """Triangles, counter-clockwise seen from outside."""
+    joints_3d: Float[np.ndarray, "24 3"]
+    """SMPL's joints, metres; `joints_3d[0]` is the root."""
+    joints_2d: Float[np.ndarray, "24 2"]
+    """Their places in the photo by the crop camera, pixels."""
+    joint_names: tuple[str, ...]
+    """Names of the 24 joints."""
+    keypoints_3d: Float[np.ndarray, "14 3"] | None
+    """The 14 evaluated keypoints, metres; absent when the body has no keypoint regressor."""
+    keypoints_2d: Float[np.ndarray, "14 2"] | None
+    """Their places in the photo, pixels; absent likewise."""
+    keypoint_names: tuple[str, ...]
+    """Names of the 14 keypoints."""
+
+    def to_dict(self) -> dict:
+        """Return the fields that have a value, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def project_version() -> str:
+    """Return the version that `pyproject.toml` states."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def save_npz(path: Path, person: PersonResult) -> None:
+    """Write all fields as arrays; `numpy.load` reads them without pickle."""
+    np.savez_compressed(path, **{key: np.asarray(value) for key, value in person.to_dict().items()})
+
+
+def save_json(path: Path, person: PersonResult) -> None:
+    """Write all fields; numbers rounded to 6 decimals (micrometres, millionths of a pixel)."""
+    path.write_text(json.dumps({key: _plain(value) for key, value in person.to_dict().items()}))
+
+
+def save_mesh(path: Path, person: PersonResult) -> None:
+    """Write the posed mesh as .obj or .glb: metres, y up, facing +z when it faces the camera."""
+    mesh = trimesh.Trimesh(person.vertices * CAMERA_TO_Y_UP, person.faces, process=False)
+    mesh.visual = trimesh.visual.TextureVisuals(
+        material=trimesh.visual.material.PBRMaterial(
+            baseColorFactor=[0.93, 0.68, 0.62, 1.0], metallicFactor=0.0, roughnessFactor=0.8
+        )
+    )
+    if path.suffix == ".obj":
+        path.write_text(trimesh.exchange.obj.export_obj(mesh, include_texture=False, digits=6))
+    else:
+        path.write_bytes(trimesh.exchange.gltf.export_glb(mesh, include_normals=True))
+
+
+def _plain(value):
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return np.round(value.astype(np.float64), 6).tolist()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return round(value, 6) if isinstance(value, float) else value
