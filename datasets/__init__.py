@@ -1,0 +1,51 @@
+"""Protocols: which data, which regressor, which metrics, and the rule that a result followed."""
+
+from dataclasses import asdict, dataclass
+
+METRICS = ("mpve", "mpjpe", "mpjpe-pa")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a number means: stored and printed with every result."""
+
+    name: str
+    train: str
+    """Training set, relative to the datasets' root."""
+    evaluate: str
+    """Evaluation set, relative to the datasets' root."""
+    regressor: str | None
+    """File of the (17, V) keypoint regressor in meta_data/; None: the body's own."""
+    rule: str
+    """What is measured against what, in words."""
+
+    def to_dict(self) -> dict:
+        """Return plain values, as results and checkpoints store them."""
+        return asdict(self)
+
+
+_COMMON = (
+    "14 keypoints (LSP order, Human3.6M's head); MPJPE centred on the middle of the hips; PA-MPJPE "
+    "with rotation, translation and scale; each sample once, no padding; keypoints are the "
+    "label's own."
+)
+
+PROTOCOLS = {
+    "h36m": Protocol(
+        name="h36m",
+        train="Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml",
+        evaluate="human3.6m/valid.protocol2.yaml",
+        regressor="J_regressor_h36m_correct.npy",
+        rule=f"Human3.6M, protocol 2 (frontal camera). {_COMMON} No MPVE: labels hold no SMPL.",
+    ),
+    "3dpw": Protocol(
+        name="3dpw",
+        train="3dpw/train.yaml",
+        evaluate="3dpw/test_has_gender.yaml",
+        regressor="J_regressor_3dpw.npy",
+        rule=(
+            f"3DPW, test set. {_COMMON} MPVE centred on the regressed pelvis, against the neutral "
+            "body at the labelled pose and betas, whatever the gender (METRO's rule)."
+        ),
+    ),
+}

@@ -76,6 +76,14 @@ class Body:
         digest.update(np.ascontiguousarray(self.faces, dtype="<i4").tobytes())
         return digest.hexdigest()
 
+    @property
+    def regressor_sha256(self) -> str | None:
+        """Identity of the keypoint regressor; None without one."""
+        if self.h36m_regressor is None:
+            return None
+        values = np.ascontiguousarray(self.h36m_regressor, dtype="<f4")
+        return hashlib.sha256(values.tobytes()).hexdigest()
+
     def with_h36m_regressor(self, regressor: np.ndarray) -> "Body":
         """Return this body with another (17, V) regressor of the Human3.6M joints."""
         return replace(self, h36m_regressor=check_h36m_regressor(regressor, self.num_vertices))

@@ -4,7 +4,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,18 +138,32 @@ def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
     return Checkpoint(source, state, config, False, body_sha256=sha256)
 
 
-def load_weights(model: SMPLer, checkpoint: Checkpoint) -> None:
+def load_weights(
+    model: SMPLer, checkpoint: Checkpoint, stage_1_may_start: bool = False
+) -> tuple[str, ...]:
     """Copy a checkpoint's weights into the model; every tensor on both sides is accounted for.
+
+    Args:
+        stage_1_may_start: a checkpoint without blocks may start a model with blocks, as stage 2 of
+            the training does; the blocks keep their initialisation.
+
+    Returns:
+        The names of the tensors that kept their initialisation.
 
     Raises:
         ValueError: names or shapes differ; the message lists the first of them.
     """
-    if checkpoint.config != model.config:
+    absent = ()
+    if stage_1_may_start and checkpoint.config == replace(model.config, num_blocks=0):
+        new = ("blocks.", "query_embedding.")
+        absent = tuple(name for name in model.state_dict() if name.startswith(new))
+    elif checkpoint.config != model.config:
         raise ValueError(
             f"{checkpoint.source} holds a {_describe(checkpoint.config)}, but the model is a "
             f"{_describe(model.config)}; choose the model that fits the file."
         )
-    _load_strictly(model, checkpoint.state, checkpoint.source)
+    _load_strictly(model, checkpoint.state, checkpoint.source, may_be_absent=absent)
+    return absent
 
 
 def load_hrnet(backbone: HRNet, path: str | Path) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from utils.geometry import rot6d_to_rotmat
-
 NUM_ROT6D = 24 * 6
 NUM_BETAS = 10
 NUM_CAM = 3
@@ -54,8 +52,8 @@ class IterativeRegressor(nn.Module):
 
     def forward(
         self, feature: Float[Tensor, "b c"]
-    ) -> tuple[Float[Tensor, "b 24 3 3"], Float[Tensor, "b 10"], Float[Tensor, "b 3"]]:
-        """Return rotation matrices, betas and weak-perspective camera."""
+    ) -> tuple[Float[Tensor, "b 24 6"], Float[Tensor, "b 10"], Float[Tensor, "b 3"]]:
+        """Return 6D rotations, betas and weak-perspective camera."""
         batch = len(feature)
         rot6d = self.mean_rot6d.expand(batch, -1)
         betas = self.mean_betas.expand(batch, -1)
@@ -67,4 +65,4 @@ class IterativeRegressor(nn.Module):
             rot6d = rot6d + self.rot6d_head(hidden)
             betas = betas + self.betas_head(hidden)
             cam = cam + self.cam_head(hidden)
-        return rot6d_to_rotmat(rot6d.unflatten(1, (24, 6))), betas, cam
+        return rot6d.unflatten(1, (24, 6)), betas, cam

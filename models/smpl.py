@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.body import Body
 from utils.geometry import axis_angle_to_rotmat, project
 from utils.joints import H36M_NAMES, KEYPOINTS_FROM_H36M, SMPL_NAMES, SMPL_PARENTS
+from utils.joints import mirrored as mirrored_joints
 
 NUM_JOINTS = len(SMPL_NAMES)
 NUM_BETAS = 10
@@ -161,6 +162,21 @@ class SMPL(nn.Module):
         # (v, 24) x (b, 24, 3 * 4) -> (b, v, 3, 4): each vertex's own transform
         blended = (self.lbs_weights @ transforms.flatten(2)).unflatten(2, (3, 4))
         return (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+
+    def average_with_mirrored(self, estimate: Estimate, mirrored: Estimate) -> Estimate:
+        """Average an estimate with the one of the mirrored crop, and pose the body anew.
+
+        The mirrored pose is turned back: left and right joints swap, and every rotation is
+        reflected in the plane x = 0. Rotations are averaged as matrices, then brought back to the
+        nearest rotation; betas and camera are averaged as numbers.
+        """
+        reflect = torch.tensor([-1.0, 1.0, 1.0]).to(mirrored.rotmat)
+        back = reflect[:, None] * mirrored.rotmat[:, list(mirrored_joints(SMPL_NAMES))] * reflect
+        u, _, vh = torch.linalg.svd(estimate.rotmat + back)
+        u = u * torch.linalg.det(u @ vh).sign()[..., None, None]  # never a reflection
+        cam = mirrored.cam * torch.tensor([1.0, -1.0, 1.0]).to(mirrored.cam)
+        betas = (estimate.betas + mirrored.betas) / 2
+        return self.estimate(u @ vh, betas, (estimate.cam + cam) / 2)
 
     def estimate(
         self,

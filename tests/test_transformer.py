@@ -5,6 +5,7 @@ from scipy.ndimage import map_coordinates
 
 from models.attention import MultiHeadAttention, PreNormLayer
 from models.transformer import JointAwareAttention, TransformerBlock, sample_joints
+from utils.geometry import rot6d_to_rotmat
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -84,7 +85,8 @@ def features() -> list[torch.Tensor]:
 
 
 def test_updates_start_near_the_identity(block):
-    _, rotmat, betas, cam = block(random(1, 26, 32).float(), features(), torch.zeros(1, 24, 2))
+    _, rot6d, betas, cam = block(random(1, 26, 32).float(), features(), torch.zeros(1, 24, 2))
+    rotmat = rot6d_to_rotmat(rot6d)
     assert (rotmat - torch.eye(3)).abs().max() < 0.2, rotmat
     assert betas.abs().max() < 0.05 and cam.abs().max() < 0.05, (betas, cam)
 

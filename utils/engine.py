@@ -1,0 +1,162 @@
+"""One epoch of training, one evaluation; a model, a criterion and a loader are given."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.metrics import mpjpe, mpve, pa_mpjpe
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a step computes: in stored precision, or with autocast round the network."""
+
+    device: torch.device
+    bf16: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch; names and other values stay."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def train_one_epoch(
+    model: nn.Module,
+    criterion: nn.Module,
+    loader: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    learning_rate: Callable[[int], float],
+    first_step: int,
+    clip_grad: float | None = None,
+    after_step: Callable[[int, dict[str, Tensor], Batch, list], None] = lambda *_: None,
+) -> int:
+    """Train on all batches of the loader.
+
+    Args:
+        learning_rate: of a step, counted over all epochs.
+        first_step: number of the first batch's step.
+        clip_grad: largest norm of the gradient.
+        after_step: told the step, the weighted loss terms, the batch and the estimates.
+
+    Returns:
+        The number of the step after the last.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the message holds the step and every term.
+    """
+    model.train()
+    step = first_step
+    for batch in loader:
+        batch = to_device(batch, precision.device)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        with precision.autocast():
+            estimates = model(batch["image"])
+        terms = criterion(estimates[-1], batch)
+        loss = sum(terms.values())
+        if not math.isfinite(loss.item()):
+            values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+            raise FloatingPointError(f"The loss is not finite at step {step}: {values}.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_grad is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
+        optimizer.step()
+        step += 1
+        after_step(step, terms, batch, estimates)
+    return step
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    target_body: Callable,
+    loader: Iterable[Batch],
+    precision: Precision,
+    flip_test: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, np.ndarray]:
+    """Measure every sample of the loader once.
+
+    Args:
+        model: in the state that is measured; it is put into eval mode.
+        target_body: from pose and betas to the `PosedBody` whose vertices are the ground truth.
+        flip_test: average each estimate with that of the mirrored image.
+        progress: wraps the loader, to show how far it is.
+
+    Returns:
+        `index` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres, float64; NaN
+        where a sample has no such annotation.
+    """
+    model.eval()
+    rows = {name: [] for name in ("index", "mpjpe", "mpjpe-pa", "mpve")}
+    for batch in progress(loader):
+        batch = to_device(batch, precision.device)
+        with precision.autocast():
+            estimate = model(batch["image"])[-1]
+            mirrored = model(batch["image"].flip(-1))[-1] if flip_test else None
+        if mirrored is not None:
+            estimate = model.smpl.average_with_mirrored(estimate, mirrored)
+        errors = measure(estimate, target_body, batch)
+        rows["index"].append(batch["index"].cpu().numpy())
+        for name, error in errors.items():
+            rows[name].append(error.double().cpu().numpy())
+    empty = {"index": np.zeros(0, np.int64)}
+    return {
+        name: np.concatenate(parts) if parts else empty.get(name, np.zeros(0))
+        for name, parts in rows.items()
+    }
+
+
+def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:
+    """Return the errors of a batch, metres, NaN where there is no annotation."""
+    target_keypoints = batch["keypoints_3d"][..., :3].to(estimate.keypoints_3d.dtype)
+    target = target_body(batch["pose"], batch["betas"])
+    errors = {
+        "mpjpe": mpjpe(estimate.keypoints_3d, target_keypoints),
+        "mpjpe-pa": pa_mpjpe(estimate.keypoints_3d, target_keypoints),
+        "mpve": mpve(estimate.vertices, estimate.pelvis, target.vertices, target.pelvis),
+    }
+    annotated = {name: batch["has_keypoints_3d"] for name in ("mpjpe", "mpjpe-pa")}
+    annotated["mpve"] = batch["has_smpl"]
+    return {
+        name: torch.where(annotated[name], error, float("nan")) for name, error in errors.items()
+    }
+
+
+def merge_shards(shards: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Put the processes' samples together, in order of their indices."""
+    merged = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+    order = np.argsort(merged["index"], kind="stable")
+    return {name: values[order] for name, values in merged.items()}
+
+
+def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return mean [mm] and number of samples of each metric that any sample has.
+
+    The mean is a correctly rounded sum: it does not depend on how samples were shared out.
+    """
+    summary = {}
+    for name in ("mpve", "mpjpe", "mpjpe-pa"):
+        values = errors[name][~np.isnan(errors[name])]
+        if len(values):
+            mean = 1000 * math.fsum(values) / len(values)
+            summary[name] = {"mean_mm": mean, "samples": len(values)}
+    return summary

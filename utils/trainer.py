@@ -1,0 +1,259 @@
+"""A training run: epochs, logs, checkpoints, and an exact continuation after any crash."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from utils.checkpoint import load_checkpoint, random_state, restore_random_state, save_atomically
+from utils.distributed import Processes, TrainSampler
+from utils.engine import Precision, train_one_epoch
+from utils.paths import display
+from utils.report import Evaluation
+
+log = logging.getLogger(__name__)
+
+BEST_METRIC = "mpjpe"
+"""What decides which epoch is kept as best.pt."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train; defaults are the published behaviour."""
+
+    num_epochs: int = 100
+    batch_size: int = 100
+    num_workers: int = 8
+    lr: float = 2e-4
+    lr_schedule: str = "constant"
+    """`constant`, or `cosine` down to zero at the last step."""
+    warmup_steps: int = 0
+    clip_grad: float | None = None
+    ema: float | None = None
+    bf16: bool = False
+    seed: int = 1234
+    summary_steps: int = 500
+    save_steps: int = 500
+    save_epochs: int = 1
+    eval_epochs: int = 1
+    find_unused_parameters: bool = False
+    """DDP must look for parameters without gradient: HRNet's last fusions in stage 1."""
+
+    def learning_rate(self, step: int, num_steps: int) -> float:
+        """Return the rate of a step, counted from 0 over the whole run."""
+        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.lr_schedule == "constant":
+            return self.lr * warmup
+        return self.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+class Trainer:
+    """Trains a model and keeps everything that continuing it needs.
+
+    Args:
+        model: on the device; gets DDP, and SyncBN on several GPUs, round it.
+        criterion: from the last estimate and a batch to weighted terms.
+        dataset: training samples; `set_epoch(epoch)` changes their augmentation.
+        evaluate: measures a model; None when there is no evaluation set.
+        draw: makes a picture (H, W, 3) uint8 of a batch and its estimates, for TensorBoard.
+        identity: plain values saved with every checkpoint: config, body, protocol.
+        folder: LOG_ROOT/EXP_NAME.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: nn.Module,
+        dataset: Dataset,
+        evaluate: Callable[[nn.Module], Evaluation] | None,
+        draw: Callable,
+        options: TrainOptions,
+        processes: Processes,
+        identity: dict,
+        folder: Path,
+    ):
+        self.criterion, self.dataset, self.evaluate, self.draw = criterion, dataset, evaluate, draw
+        self.options, self.processes, self.identity = options, processes, identity
+        self.folder = folder
+        if processes.is_distributed and processes.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model
+        self.parallel = model
+        if processes.is_distributed:
+            self.parallel = DistributedDataParallel(
+                model, find_unused_parameters=options.find_unused_parameters
+            )
+        self.average = None
+        if options.ema is not None:
+            update = get_ema_multi_avg_fn(options.ema)
+            self.average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
+        self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
+        self.epoch, self.step, self.best = 0, 0, math.inf
+        self.writer = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the run's checkpoints."""
+        return self.folder / "checkpoints"
+
+    def train(self) -> None:
+        """Train from where the run stands to its last epoch."""
+        if self.processes.is_main:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.writer = SummaryWriter(str(self.folder), purge_step=self.step or None)
+        while self.epoch < self.options.num_epochs:
+            self._train_epoch()
+            self.epoch += 1
+            last = self.epoch == self.options.num_epochs
+            metric = None
+            if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
+                metric = self._evaluate()
+            self._save_epoch(metric, keep=last or self.epoch % self.options.save_epochs == 0)
+        if self.writer:
+            self.writer.close()
+
+    def _train_epoch(self) -> None:
+        per_epoch = self.sampler.batches_per_epoch
+        first_batch = self.step - self.epoch * per_epoch
+        self.sampler.set_position(self.epoch, first_batch)
+        self.dataset.set_epoch(self.epoch)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=self.sampler,
+            num_workers=self.options.num_workers,
+            pin_memory=self.processes.device.type == "cuda",
+            generator=torch.Generator(),  # leaves the global generator to dropout alone
+        )
+        bar = tqdm(
+            total=per_epoch * self.options.batch_size * self.processes.world_size,
+            initial=first_batch * self.options.batch_size * self.processes.world_size,
+            desc=f"epoch {self.epoch:03d}",
+            unit="image",
+            disable=not self.processes.is_main,
+        )
+        with bar:
+            train_one_epoch(
+                self.parallel,
+                self.criterion,
+                loader,
+                self.optimizer,
+                Precision(self.processes.device, self.options.bf16),
+                learning_rate=partial(
+                    self.options.learning_rate, num_steps=per_epoch * self.options.num_epochs
+                ),
+                first_step=self.step,
+                clip_grad=self.options.clip_grad,
+                after_step=partial(self._after_step, bar),
+            )
+
+    def _after_step(self, bar: tqdm, step: int, terms: dict[str, Tensor], batch, estimates) -> None:
+        self.step = step
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        bar.update(self.options.batch_size * self.processes.world_size)
+        if self.writer and step % self.options.summary_steps == 0:
+            values = {name: term.item() for name, term in terms.items()}
+            values["total"] = sum(values.values())
+            bar.set_postfix(loss=f"{values['total']:.2f}")
+            for name, value in values.items():
+                self.writer.add_scalar(f"loss/{name}", value, step)
+            self.writer.add_scalar("lr", self.optimizer.param_groups[0]["lr"], step)
+            picture = self.draw(batch, estimates[-1])
+            self.writer.add_image("train", picture, step, dataformats="HWC")
+        at_end = step == (self.epoch + 1) * self.sampler.batches_per_epoch
+        if step % self.options.save_steps == 0 and not at_end:
+            self._save([self.checkpoints / "last.pt"], metric=None)
+
+    def _evaluate(self) -> float | None:
+        """Measure, log, and return what decides about best.pt [mm]."""
+        measured = self.model if self.average is None else self.average.module
+        evaluation = self.evaluate(measured)
+        if not self.processes.is_main:
+            return None
+        summary = evaluation.summary
+        for name, value in summary.items():
+            self.writer.add_scalar(f"eval/{name}", value["mean_mm"], self.step)
+        for line in (f"epoch {self.epoch - 1:03d}", *evaluation.lines()):
+            log.info(line)
+        evaluation.save(self.folder / "evaluations", f"epoch_{self.epoch - 1:03d}")
+        return summary.get(BEST_METRIC, {}).get("mean_mm")
+
+    def _save_epoch(self, metric: float | None, keep: bool) -> None:
+        paths = [self.checkpoints / "last.pt"]
+        if keep:
+            paths.insert(0, self.checkpoints / f"epoch_{self.epoch - 1:03d}.pt")
+        if metric is not None and metric < self.best:
+            self.best = metric
+            paths.insert(0, self.checkpoints / "best.pt")
+        self._save(paths, metric)
+
+    def _save(self, paths: list[Path], metric: float | None) -> None:
+        """Write the run's state; every process gives its random state, the first one writes."""
+        random_states = self.processes.gather(random_state(self.processes.device))
+        if not self.processes.is_main:
+            return
+        average = self.average.module if self.average is not None else None
+        content = {
+            "model": (self.model if average is None else average).state_dict(),
+            "trained": None if average is None else self.model.state_dict(),
+            "num_averaged": None if average is None else self.average.n_averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch - 1 if self._is_between_epochs else self.epoch,
+            "global_iter": self.step,
+            "finished_epochs": self.epoch,
+            "random_states": random_states,
+            "best": self.best,
+            "metric": metric,
+            **self.identity,
+        }
+        for path in paths:
+            save_atomically(content, path)
+
+    @property
+    def _is_between_epochs(self) -> bool:
+        return self.step == self.epoch * self.sampler.batches_per_epoch
+
+    def resume(self) -> None:
+        """Continue the run of this folder from its last checkpoint, if there is one.
+
+        Raises:
+            ValueError: the run cannot be continued with these settings.
+        """
+        path = self.checkpoints / "last.pt"
+        if not path.is_file():
+            log.info("%s is not there: the run starts from the beginning.", display(path))
+            return
+        state = load_checkpoint(path)
+        world_size = len(state["random_states"])
+        if world_size != self.processes.world_size:
+            raise ValueError(
+                f"{display(path)} was written by {world_size} processes, but there are "
+                f"{self.processes.world_size}: start as many, or begin anew from it with "
+                "--load_checkpoint."
+            )
+        for key in ("config", "batch_size", "num_samples"):
+            if state[key] != self.identity[key]:
+                raise ValueError(
+                    f"{display(path)} was trained with {key} {state[key]}, but now it is "
+                    f"{self.identity[key]}: continue with the same, or use another --exp_name."
+                )
+        self.model.load_state_dict(state["trained"] or state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["model"])
+            self.average.n_averaged.copy_(state["num_averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["finished_epochs"], state["global_iter"]
+        self.best = state["best"]
+        restore_random_state(state["random_states"][self.processes.rank], self.processes.device)
+        log.info("Continuing %s at epoch %d, step %d.", display(path), self.epoch, self.step)
