@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.person_detector import PersonNetwork
+from models.blazepose import PersonNetwork
 from utils.paths import PRETRAINED, SAMPLES, display
 
 WHEEL = "mediapipe==0.10.21"

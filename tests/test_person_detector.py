@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.person_detector import Detection, PersonDetector, anchor_points
+from models.blazepose import anchor_points
+from models.person_detector import Detection, PersonDetector
 from scripts import build_person_detector
 from utils.paths import ROOT, SAMPLES
 
