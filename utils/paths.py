@@ -1,11 +1,18 @@
 """Where assets and weights are, and what to do when one is missing."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 META_DATA = ROOT / "meta_data"
 PRETRAINED = ROOT / "pretrained"
 SAMPLES = ROOT / "samples"
+
+
+def datasets_root() -> Path:
+    """Return the folder of the data sets: $SMPLER_DATASETS if set, else datasets/."""
+    moved = os.environ.get("SMPLER_DATASETS")
+    return Path(moved) if moved else ROOT / "datasets"
 
 
 def require(path: Path) -> Path:
