@@ -1,0 +1,245 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import trimesh
+
+import demo
+from tests import standin
+from utils.geometry import project
+from utils.image import CropWindow, read_image
+from utils.paths import ROOT, SAMPLES
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The demo, run as a user runs it, on one sample photo."""
+    out = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "demo.py", "--img_path", "samples/im01.png", "--out_dir", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_every_promised_file_is_written(results):
+    out, _ = results
+    promised = {"im01_out.png", "im01_0_overlay.png", "im01_0_side.png"}
+    promised |= {f"im01_0.{suffix}" for suffix in ("npz", "json", "obj", "glb")}
+    assert {path.name for path in out.iterdir()} == promised
+
+
+def test_it_says_in_one_line_that_nothing_is_trained(results):
+    _, done = results
+    assert done.stderr.count("No trained weights") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pictures_have_the_photos_size_and_show_a_body(results):
+    out, _ = results
+    photo = read_image(SAMPLES / "im01.png")
+    overlay = read_image(out / "im01_0_overlay.png")
+    both = read_image(out / "im01_out.png")
+    assert overlay.shape == photo.shape
+    assert both.shape == (photo.shape[0], 2 * photo.shape[1], 3)
+    assert np.array_equal(both[:, : photo.shape[1]], photo)
+    covered = (overlay != photo).any(axis=-1).mean()
+    assert 0.02 < covered < 0.6, covered
+
+
+def test_numbers_agree_with_each_other(results):
+    person = np.load(results[0] / "im01_0.npz")
+    window = CropWindow(*person["crop"].tolist())
+    in_crop = project(
+        torch.from_numpy(person["joints_3d"])[None], torch.from_numpy(person["cam"])[None]
+    )
+    by_camera = window.to_photo(in_crop[0].numpy())
+    error = np.abs(by_camera - person["joints_2d"]).max()
+    assert error < 1e-3, error
+    # the full-image camera sees the plane of the origin where the crop camera does
+    plane = person["joints_3d"] * [1, 1, 0] + person["translation"]
+    pinhole = person["focal_length"] * plane[:, :2] / plane[:, 2:] + person["principal_point"]
+    error = np.abs(pinhole - by_camera).max()
+    assert error < 0.01, error
+
+
+def test_body_stands_upright_in_photo_and_mesh(results):
+    person = np.load(results[0] / "im01_0.npz")
+    names = person["joint_names"].tolist()
+    head, foot = names.index("Head"), names.index("L_Foot")
+    assert person["joints_2d"][head, 1] < person["joints_2d"][foot, 1] - 100
+    mesh = trimesh.load(results[0] / "im01_0.glb", force="mesh", process=False)
+    assert len(mesh.vertices) == len(person["vertices"])
+    assert mesh.volume > 0.04, f"{mesh.volume} m^3: inside out or flat"
+    height = np.ptp(mesh.vertices[:, 1])
+    assert 1.4 < height < 2.0, height
+
+
+def test_json_is_the_npz(results):
+    content = json.loads((results[0] / "im01_0.json").read_text())
+    person = np.load(results[0] / "im01_0.npz")
+    assert set(content) == set(person.files)
+    assert content["weights"] == "initial parameters" and content["body"] == "open"
+
+
+def run(*arguments) -> int:
+    return demo.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Do not build the same model for each test."""
+    model = _model()
+    monkeypatch.setattr(demo, "load_model", lambda *_, **__: model)
+
+
+_MODELS = []
+
+
+def _model():
+    if not _MODELS:
+        torch.manual_seed(0)
+        _MODELS.append(demo.load_model("smpler-backbone"))
+    return _MODELS[0]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:No trained weights")
+
+
+def test_published_checkpoint_needs_nothing_else(standin_arrays, tmp_path, capsys):
+    state = standin.published_state_dict("backbone", "w32")
+    state |= standin.published_body(standin_arrays, standin.keypoint_regressor("h36m"))
+    torch.save({"model": state}, tmp_path / "SMPLer_h36m.pt")
+    photo = SAMPLES / "im01.png"
+    arguments = ("--img_path", photo, "--checkpoint", tmp_path / "SMPLer_h36m.pt")
+    assert run(*arguments, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    person = np.load(tmp_path / "out" / "im01_0.npz")
+    assert str(person["body"]) == "checkpoint" and str(person["weights"]) == "SMPLer_h36m.pt"
+    assert person["vertices"].shape == (6890, 3)
+    assert len(str(person["weights_sha256"])) == 64
+
+
+def test_odd_photos_all_work(quick, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    colour = PIL.Image.fromarray(read_image(SAMPLES / "im01.png")).resize((200, 220))
+    colour.convert("L").save(photos / "grey.png")
+    colour.convert("RGBA").save(photos / "rgba.png")
+    colour.convert("P").save(photos / "palette.gif")
+    colour.convert("CMYK").save(photos / "cmyk.jpg")
+    colour.save(photos / "webp.webp")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    colour.save(photos / "turned.JPG", format="JPEG", exif=exif)
+    sixteen = np.asarray(colour).astype(np.uint16) * 257
+    cv2.imwrite(str(photos / "sixteen.tiff"), sixteen)
+    PIL.Image.new("RGB", (1, 1), "red").save(photos / "tiny.png")
+    PIL.Image.new("RGB", (2000, 3), "red").save(photos / "flat.bmp")
+    assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
+    assert written == {f"{path.stem}_out.png" for path in photos.iterdir()}
+    assert read_image(tmp_path / "out" / "turned_0_overlay.png").shape == (200, 220, 3)
+
+
+def test_a_very_large_photo_works(quick, tmp_path):
+    PIL.Image.new("RGB", (8000, 6000), "grey").save(tmp_path / "large.jpg")
+    arguments = ("--img_path", tmp_path / "large.jpg", "--out_dir", tmp_path / "out")
+    assert run(*arguments, "--device", "cpu") == 0
+    header = PIL.Image.open(tmp_path / "out" / "large_out.png")
+    assert header.size == (16000, 6000)
+
+
+def test_broken_photos_are_named_and_the_others_done(quick, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    whole = (SAMPLES / "im01.png").read_bytes()
+    (photos / "a_cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "b_empty.jpg").touch()
+    (photos / "c_text.png").write_text("no image")
+    (photos / "d_whole.png").write_bytes(whole)
+    assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    names = ("a_cut", "b_empty", "c_text")
+    assert all(name in line for name, line in zip(names, errors, strict=True)), errors
+    assert (tmp_path / "out" / "d_whole_out.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--img_path", "nowhere.jpg"), "nowhere.jpg is missing"),
+        (("--img_path", "tests/golden"), "holds no photo"),
+        (("--checkpoint", "nowhere.pt"), "nowhere.pt is missing"),
+        (("--checkpoint", "README.md"), "README.md is not a readable checkpoint"),
+        (("--body", "nowhere.pkl"), "nowhere.pkl is missing"),
+        (("--device", "toaster"), "toaster is no device"),
+        (("--bbox", "5000,5000,10,10"), "does not fit samples/im01.png"),
+    ],
+)
+def test_mistakes_give_one_sentence_and_exit_code_2(
+    arguments, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    assert run("--device", "cpu", *arguments, "--out_dir", tmp_path) == 2
+    printed = capsys.readouterr().err
+    errors = [line for line in printed.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1 and message in errors[0], printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "1,2,-3,4", "a,b,c,d", "1,2,nan,4"])
+def test_unusable_boxes_are_refused_by_the_parser(box, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(f"--bbox={box}")
+    assert caught.value.code == 2
+    assert repr(box) in capsys.readouterr().err
+
+
+def test_without_a_gpu_the_cpu_does_it_and_says_so(quick, tmp_path, capsys):
+    if torch.cuda.is_available():
+        name = f"cuda:{torch.cuda.device_count()}"
+    else:
+        name = "cuda"
+    arguments = ("--img_path", SAMPLES / "im01.png", "--out_dir", tmp_path)
+    assert run(*arguments, "--device", name) == 0
+    assert f"no GPU answers to {name}; the CPU does it" in capsys.readouterr().err
+
+
+def test_given_box_decides_the_crop(quick, tmp_path):
+    arguments = ("--img_path", SAMPLES / "im01.png", "--out_dir", tmp_path, "--device", "cpu")
+    assert run(*arguments, "--bbox", "100,50,200,400") == 0
+    person = np.load(tmp_path / "im01_0.npz")
+    assert person["crop"].tolist() == [-40, 10, 480, 480]
+    assert str(person["box_source"]) == "given"
+
+
+def test_nobody_found_takes_the_whole_photo_with_a_warning(quick, tmp_path, capsys):
+    PIL.Image.new("RGB", (300, 200), "white").save(tmp_path / "empty.png")
+    arguments = ("--img_path", tmp_path / "empty.png", "--out_dir", tmp_path, "--device", "cpu")
+    assert run(*arguments) == 0
+    assert "no person was found" in capsys.readouterr().err
+    person = np.load(tmp_path / "empty_0.npz")
+    assert person["box"].tolist() == [0, 0, 300, 200] and str(person["box_source"]) == "photo"
+
+
+def test_several_people_each_get_their_files(quick, tmp_path):
+    arguments = ("--img_path", SAMPLES / "im02.jpg", "--out_dir", tmp_path, "--device", "cpu")
+    assert run(*arguments, "--max_people", 5) == 0
+    boxes = [np.load(path)["box"] for path in sorted(tmp_path.glob("im02_?.npz"))]
+    assert len(boxes) == 2, boxes
+    centers = [box[:2] + box[2:] / 2 for box in boxes]
+    assert np.linalg.norm(centers[0] - centers[1]) > 200, centers
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(quick, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for suffix in ("png", "jpg"):
+        PIL.Image.new("RGB", (30, 20), "white").save(photos / f"a.{suffix}")
+    assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
+    assert written == {"a_png_out.png", "a_jpg_out.png"}

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+
+from tests import standin
+from utils.paths import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:No trained weights")
+
+
+def load(name: str, **arguments):
+    return torch.hub.load(str(ROOT), name, source="local", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [("smpler", 4), ("smpler_l", 4), ("smpler_backbone", 1), ("smpler_l_backbone", 1)],
+)
+def test_every_entry_gives_a_model_in_eval_mode_that_answers_in_stages(name, stages):
+    model = load(name)
+    assert not model.training
+    with torch.no_grad():
+        estimates = model(torch.rand(1, 3, 224, 224), all_stages=True)
+    assert len(estimates) == stages
+    assert all(estimate.vertices is not None for estimate in estimates)
+
+
+def test_checkpoint_body_and_regressor_may_be_given_as_arrays(standin_arrays):
+    model = load(
+        "smpler_backbone",
+        checkpoint=standin.published_state_dict("backbone", "w32"),
+        body=standin_arrays,
+        regressor=standin.keypoint_regressor("3dpw"),
+    )
+    assert model.smpl.num_vertices == standin.NUM_VERTICES
+    error = np.abs(model.smpl.body.h36m_regressor - standin.keypoint_regressor("3dpw")).max()
+    assert error < 1e-7, error
+
+
+def test_body_is_the_layer_alone():
+    layer = load("body")
+    posed = layer(torch.zeros(2, 72), torch.zeros(2, 10))
+    assert posed.vertices.shape == (2, layer.num_vertices, 3)
+    assert posed.keypoints_3d.shape == (2, 14, 3)
