@@ -16,10 +16,10 @@ from tqdm import tqdm
 from utils.visualize import overlay
 
 from datasets import PROTOCOLS, Protocol
-from models.body import Body, default_body, load_h36m_regressor
+from models.body import Body, default_body, gendered_bodies, load_h36m_regressor
 from models.losses import SMPLLoss
 from models.pretrained import HRNET_FILES, Checkpoint, load_hrnet, load_weights, read_checkpoint
-from models.smpl import Estimate
+from models.smpl import SMPL, Estimate, GenderedSMPL
 from models.smpler import SMPLer, SMPLerConfig, build_smpler
 from utils.distributed import Processes, start_processes
 from utils.engine import Batch, Precision, evaluate, merge_shards
@@ -73,10 +73,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--ema", type=float, help="decay of an average of the weights, evaluated in their place")
     add("--save_steps", type=_positive, default=500, help="steps between last.pt in mid-epoch")
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
+    add("--gendered", action="store_true", help="3dpw: also newer papers' gendered ground truth")
     add("--flip_test", action="store_true", help="evaluate the average with the mirrored image")
     arguments = parser.parse_args(argv)
     if arguments.ema is not None and not 0 < arguments.ema < 1:
         parser.error(f"--ema {arguments.ema:g} is no decay between 0 and 1, such as 0.999")
+    if arguments.gendered and arguments.data_mode != "3dpw":
+        parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
     return arguments
 
 
@@ -230,6 +233,7 @@ def evaluate_model(
         model.smpl,
         loader,
         Precision(processes.device, arguments.bf16),
+        gendered_body=gendered_layer(model) if arguments.gendered else None,
         flip_test=arguments.flip_test,
         progress=partial(tqdm, desc="evaluation", disable=not processes.is_main),
     )
@@ -243,6 +247,13 @@ def evaluate_model(
         "flip_test": arguments.flip_test,
     }
     return Evaluation(merge_shards(processes.gather(errors)), protocol.to_dict(), setting)
+
+
+def gendered_layer(model: SMPLer) -> GenderedSMPL:
+    """Return the bodies of newer papers' ground truth, on the model's device."""
+    male, female = gendered_bodies(model.smpl.body.h36m_regressor)
+    layer = GenderedSMPL(model.smpl, SMPL(male), SMPL(female))
+    return layer.to(model.mean.device)
 
 
 @torch.no_grad()

@@ -25,6 +25,19 @@ SMPL_FILES = (
     META_DATA / "SMPL_NEUTRAL.npz",
 )
 
+GENDERED_FILES = {
+    "male": (
+        META_DATA / "basicmodel_m_lbs_10_207_0_v1.0.0.pkl",
+        META_DATA / "SMPL_MALE.pkl",
+        META_DATA / "SMPL_MALE.npz",
+    ),
+    "female": (
+        META_DATA / "basicModel_f_lbs_10_207_0_v1.0.0.pkl",
+        META_DATA / "SMPL_FEMALE.pkl",
+        META_DATA / "SMPL_FEMALE.npz",
+    ),
+}
+
 NUM_BETAS = 10
 NUM_POSE_FEATURES = 9 * (len(SMPL_NAMES) - 1)
 
@@ -157,6 +170,19 @@ def default_body() -> Body:
     if H36M_REGRESSOR.is_file():
         body = body.with_h36m_regressor(load_h36m_regressor(H36M_REGRESSOR))
     return body
+
+
+def gendered_bodies(h36m_regressor: np.ndarray) -> tuple[Body, Body]:
+    """Return SMPL's male and female bodies, with the keypoint regressor of the neutral one.
+
+    Raises:
+        FileNotFoundError: meta_data/ does not hold them.
+    """
+    bodies = []
+    for gender, paths in GENDERED_FILES.items():
+        body = load_body(first_present(*paths) or paths[1])
+        bodies.append(replace(body, name=gender).with_h36m_regressor(h36m_regressor))
+    return tuple(bodies)
 
 
 def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndarray, "10"]]:

@@ -202,3 +202,32 @@ class SMPL(nn.Module):
             keypoints_2d,
             posed.pelvis,
         )
+
+
+class GenderedSMPL(nn.Module):
+    """Each person on the body of their gender: the ground truth of newer 3DPW papers.
+
+    Args:
+        neutral: body of gender 0 (neutral or unknown).
+        male: body of gender 1.
+        female: body of gender 2.
+    """
+
+    def __init__(self, neutral: SMPL, male: SMPL, female: SMPL):
+        super().__init__()
+        self.bodies = nn.ModuleList([neutral, male, female])
+
+    def forward(
+        self,
+        pose: Float[Tensor, "b 72"],
+        betas: Float[Tensor, "b 10"],
+        gender: Int[Tensor, "b"],
+    ) -> PosedBody:
+        """Pose all three bodies and take each person's own."""
+        posed = [body(pose, betas) for body in self.bodies]
+        person = torch.arange(len(gender), device=gender.device)
+
+        def own(field: str) -> Tensor:
+            return torch.stack([getattr(body, field) for body in posed])[gender, person]
+
+        return PosedBody(own("vertices"), own("joints"), own("keypoints_3d"), own("pelvis"))

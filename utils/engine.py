@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
 
+METRICS = ("mpve", "mpjpe", "mpjpe-pa")
+GENDERED_METRICS = tuple(f"{name}-gendered" for name in METRICS)
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -90,6 +93,7 @@ def evaluate(
     target_body: Callable,
     loader: Iterable[Batch],
     precision: Precision,
+    gendered_body: Callable | None = None,
     flip_test: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, np.ndarray]:
@@ -98,6 +102,8 @@ def evaluate(
     Args:
         model: in the state that is measured; it is put into eval mode.
         target_body: from pose and betas to the `PosedBody` whose vertices are the ground truth.
+        gendered_body: from pose, betas and gender to the body of newer papers' ground truth, which
+            adds the metrics that end in `-gendered`.
         flip_test: average each estimate with that of the mirrored image.
         progress: wraps the loader, to show how far it is.
 
@@ -106,7 +112,8 @@ def evaluate(
         where a sample has no such annotation.
     """
     model.eval()
-    rows = {name: [] for name in ("index", "mpjpe", "mpjpe-pa", "mpve")}
+    names = METRICS + (GENDERED_METRICS if gendered_body else ())
+    rows = {name: [] for name in ("index", *names)}
     for batch in progress(loader):
         batch = to_device(batch, precision.device)
         with precision.autocast():
@@ -115,6 +122,8 @@ def evaluate(
         if mirrored is not None:
             estimate = model.smpl.average_with_mirrored(estimate, mirrored)
         errors = measure(estimate, target_body, batch)
+        if gendered_body:
+            errors |= measure_gendered(estimate, gendered_body, batch)
         rows["index"].append(batch["index"].cpu().numpy())
         for name, error in errors.items():
             rows[name].append(error.double().cpu().numpy())
@@ -141,6 +150,14 @@ def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:
     }
 
 
+def measure_gendered(estimate, gendered_body: Callable, batch: Batch) -> dict[str, Tensor]:
+    """Return the errors against the body of each person's gender, posed as labelled, metres."""
+    target = gendered_body(batch["pose"], batch["betas"], batch["gender"])
+    own = batch | {"keypoints_3d": target.keypoints_3d, "has_keypoints_3d": batch["has_smpl"]}
+    errors = measure(estimate, lambda *_: target, own)
+    return {f"{name}-gendered": error for name, error in errors.items()}
+
+
 def merge_shards(shards: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Put the processes' samples together, in order of their indices."""
     merged = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
@@ -154,8 +171,9 @@ def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     The mean is a correctly rounded sum: it does not depend on how samples were shared out.
     """
     summary = {}
-    for name in ("mpve", "mpjpe", "mpjpe-pa"):
-        values = errors[name][~np.isnan(errors[name])]
+    for name in METRICS + GENDERED_METRICS:
+        values = errors.get(name, np.zeros(0))
+        values = values[~np.isnan(values)]
         if len(values):
             mean = 1000 * math.fsum(values) / len(values)
             summary[name] = {"mean_mm": mean, "samples": len(values)}

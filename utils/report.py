@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.engine import summarise
-
-METRICS = ("mpve", "mpjpe", "mpjpe-pa")
+from utils.engine import METRICS, summarise
 
 
 @dataclass(frozen=True)
