@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from utils.visualize import overlay, palette, side_by_side, side_view
 
 from models.person_detector import PersonDetector
 from models.pretrained import load_model
@@ -28,6 +27,7 @@ from utils.geometry import default_focal_length, full_image_camera
 from utils.image import IMAGE_SUFFIXES, Box, CropWindow, crop, read_image, write_image
 from utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from utils.paths import SAMPLES, display
+from utils.visualize import overlay, palette, side_by_side, side_view
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

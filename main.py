@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets.human_mesh import HumanMesh
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
-from utils.visualize import overlay
 
 from datasets import PROTOCOLS, Protocol
+from datasets.human_mesh import HumanMesh
 from models.body import Body, default_body, gendered_bodies, load_h36m_regressor
 from models.losses import SMPLLoss
 from models.pretrained import HRNET_FILES, Checkpoint, load_hrnet, load_weights, read_checkpoint
@@ -27,6 +26,7 @@ from utils.geometry import project
 from utils.paths import META_DATA, datasets_root, display
 from utils.report import Evaluation
 from utils.trainer import Trainer, TrainOptions
+from utils.visualize import overlay
 
 log = logging.getLogger("smpler")
 
