@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-smplx lint format doctor clean
+.PHONY: help demo test test-slow test-smplx lint format doctor clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,9 @@ demo: $(VENV)/.runtime ## run the demo on the sample photos; pictures and meshes
 
 test: $(VENV)/.test ## run the default tests: no GPU, no network, no licensed file
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test ## run the tests that train: the published command lines, end to end
+	$(BIN)/python -m pytest -m slow
 
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
 	$(BIN)/python -m pytest -m smplx

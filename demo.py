@@ -223,7 +223,8 @@ def write_results(photo: np.ndarray, people: list[PersonResult], out_dir: Path, 
     """Write NAME_out.png, and per person NAME_0_overlay.png, _side.png, .npz, .json, .obj, .glb."""
     colors = palette(len(people))
     in_photo = [vertices_in_photo(person) for person in people]
-    drawn = overlay(photo, in_photo, people[0].faces, colors)
+    distances = [person.translation[2] for person in people]
+    drawn = overlay(photo, in_photo, people[0].faces, colors, distances)
     write_image(out_dir / f"{name}_out.png", side_by_side([photo, drawn]))
     for person, vertices, color in zip(people, in_photo, colors, strict=True):
         stem = f"{name}_{person.person}"
@@ -239,11 +240,11 @@ def write_results(photo: np.ndarray, people: list[PersonResult], out_dir: Path, 
 
 
 def vertices_in_photo(person: PersonResult) -> np.ndarray:
-    """Return (V, 3): photo pixels by the crop camera, and metres away from the camera."""
+    """Return (V, 3): photo pixels by the crop camera, and depth in the same unit."""
     scale, *shift = person.cam
     window = CropWindow(*person.crop)
     places = window.to_photo(scale * (person.vertices[:, :2] + np.array(shift)))
-    depth = person.vertices[:, 2:] + person.translation[2]
+    depth = person.vertices[:, 2:] * scale * window.width / 2
     return np.concatenate([places, depth], axis=1)
 
 

@@ -270,10 +270,10 @@ def draw_batch(
 
 
 def vertices_in_crop(estimate: Estimate, number: int, size: int) -> np.ndarray:
-    """Return (V, 3): pixels of the crop, and depth in metres."""
+    """Return (V, 3): pixels of the crop, and depth in the same unit."""
     vertices, cam = (x[number].float().cpu() for x in (estimate.vertices, estimate.cam))
     places = (project(vertices[None], cam[None])[0] + 1) / 2 * size
-    return torch.cat([places, vertices[:, 2:]], dim=1).numpy()
+    return torch.cat([places, vertices[:, 2:] * cam[0] * size / 2], dim=1).numpy()
 
 
 _LOSS_WEIGHTS = ("vert", "2dj", "3dj", "theta")

@@ -1,9 +1,8 @@
 """Triangles to pixels in plain torch: batched, CPU or CUDA, no OpenGL, nothing to compile.
 
-Every triangle is cut into the pixel rows that it crosses, every row into the pixels between two of
-its edges, and one scatter keeps the nearest candidate of each pixel. All of it goes in chunks, so
-that memory is bounded whatever the size of a triangle, and nothing depends on the order of the
-work: the same input gives the same output.
+Every triangle is cut into the pixel rows that it crosses, every row into the pixels between two
+edges, and one scatter keeps the nearest candidate of each pixel. All of it goes in chunks, so that
+memory is bounded whatever a triangle's size, and the result does not depend on the order of work.
 
 Pixels: x right, y down, the image's top-left corner is (0, 0), so that the pixel in row i and
 column j has its centre at (j + 0.5, i + 0.5). Faces wind counter-clockwise seen from outside.
@@ -17,8 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-_NOTHING = torch.iinfo(torch.int64).max  # behind every depth; its lower half, as int32, is -1
-_CHUNK = {"cpu": 2**18, "cuda": 2**22}  # pixels at a time: a CPU's cache, a GPU's launch cost
+_CHUNK = {"cpu": 2**18, "cuda": 2**22}
+"""Pixels, rows or triangles at a time: what a CPU's cache holds, what keeps a GPU busy."""
+_NOTHING = torch.iinfo(torch.int64).max
+"""The key of an empty pixel: behind every depth, and its lower half is a 32-bit -1."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Fragments:
     face_index: Int64[Tensor, "b h w"]
     """Index into the faces; -1 where there is nothing."""
     barycentric: Float[Tensor, "b h w 3"]
-    """Weights of the face's three corners, at least 0, adding up to 1; 0 where there is nothing."""
+    """Weights of the face's three corners: in [0, 1], sum 1; all 0 where there is nothing."""
     depth: Float[Tensor, "b h w"]
-    """Depth in the unit of the vertices; infinite where there is nothing."""
+    """In the unit of the vertices' depth; infinite where there is nothing."""
 
 
 @torch.no_grad()
@@ -42,44 +43,233 @@ def rasterize(
     cull_backfaces: bool = True,
     perspective: bool = False,
 ) -> Fragments:
-    """Find the nearest triangle at the centre of every pixel.
+    """Find the nearest triangle at the centre of every pixel; not differentiable.
 
     Triangles that share an edge leave no crack and do not overlap: a centre exactly on the edge
-    belongs to the triangle on its right or, on a horizontal edge, below. The smallest depth (to
-    float32 precision) wins, of equal depths the smallest face index. Triangles without area and
-    those with a corner that is not finite are left out. Not differentiable.
+    belongs to the triangle on its right or, on a horizontal edge, below. The smallest depth wins,
+    compared in float32, and of equal depths the smallest face index. Triangles without area, or
+    with a corner that is not finite, are left out.
 
     Args:
-        vertices: x, y in pixels, depth (smaller is nearer; may be negative unless perspective).
-        faces: indices of the three corners, the same for the whole batch.
+        vertices: x, y in pixels, and depth; smaller is nearer, negative is allowed.
+        faces: corners' indices, the same for the whole batch.
         height: of the image, pixels.
         width: of the image, pixels.
-        cull_backfaces: leave out triangles that show their inner side.
-        perspective: the vertices were projected by a pinhole, so 1 / depth is what is linear in
-            the image. Triangles with a corner at or behind the camera (depth <= 0) are left out.
+        cull_backfaces: leave out triangles that show their inside.
+        perspective: the vertices were projected by a pinhole camera, so that 1 / depth is linear
+            in the image. Triangles with a corner at or behind the camera (depth <= 0) are left
+            out.
     """
-    batch, chunk = len(vertices), _CHUNK.get(vertices.device.type, 2**18)
+    batch, num_faces, faces = len(vertices), len(faces), faces.long()
+    chunk = _CHUNK.get(vertices.device.type, _CHUNK["cpu"])
     nearest = torch.full((batch * height * width,), _NOTHING, device=vertices.device)
-    exact = vertices.double()
-    if perspective:
-        visible = exact[..., 2:] > 0
-        exact = torch.cat([exact[..., :2], torch.where(visible, -1 / exact[..., 2:], torch.nan)], 2)
-    for start in range(0, batch * len(faces), chunk):
-        stop = min(start + chunk, batch * len(faces))
-        number = torch.arange(start, stop, device=vertices.device)
-        triangles = _Triangles.gather(exact, faces, number)
-        triangles = triangles[triangles.may_cover(height, width, cull_backfaces)]
-        for part in _parts(triangles.num_rows(height), chunk):
-            rows = triangles[part].cut_into_rows(height, width)
+    exact = _linear_in_image(vertices.double(), perspective).flatten(0, 1)
+    for start in range(0, batch * num_faces, chunk):
+        stop = min(start + chunk, batch * num_faces)
+        number = torch.arange(start, stop, device=vertices.device)  # batch item * F + face
+        item, face = number // num_faces, number % num_faces
+        corners = exact[faces[face] + item[:, None] * vertices.shape[1]]
+        seen = _may_cover(corners, height, width, cull_backfaces).nonzero()[:, 0]
+        corners, face, row_offset = corners[seen], face[seen], item[seen] * height
+        for part in _parts(_row_range(corners, height)[1], chunk):
+            rows = _cut_into_rows(corners[part], face[part], row_offset[part], height, width)
             for piece in _parts(rows.num_pixels, chunk):
-                rows[piece].keep_nearest(nearest)
-    # The lower half of each key with its sign: the face index, or -1.
+                rows.keep_nearest(nearest, piece)
+    return _locate(nearest, vertices, faces, (batch, height, width), perspective, chunk)
+
+
+def interpolate(
+    fragments: Fragments, faces: Int[Tensor, "f 3"], attributes: Float[Tensor, "b v c"]
+) -> Float[Tensor, "b h w c"]:
+    """Attributes of the vertices, seen at every pixel; 0 where there is nothing."""
+    num_vertices, channels = attributes.shape[1:]
+    face_index, barycentric = fragments.face_index.flatten(), fragments.barycentric.flatten(0, 2)
+    pixel = (face_index >= 0).nonzero()[:, 0]
+    item = pixel // fragments.face_index[0].numel()
+    corners = faces.long()[face_index[pixel]] + item[:, None] * num_vertices
+    seen = attributes.new_zeros(len(pixel), channels)
+    for corner, weight in zip(corners.T, barycentric[pixel].T, strict=True):
+        seen = seen + weight[:, None] * attributes.flatten(0, 1)[corner]
+    image = attributes.new_zeros(len(face_index), channels).index_copy(0, pixel, seen)
+    return image.view(*fragments.face_index.shape, channels)
+
+
+def vertex_normals(
+    vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"]
+) -> Float[Tensor, "b v 3"]:
+    """Unit normals that point outwards: the mean of the adjacent faces' normals, by area.
+
+    A vertex without a face has the normal 0.
+    """
+    corners = vertices.transpose(0, 1)[faces.long()]  # (f, 3, b, 3)
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normals = torch.linalg.cross(first, second)  # their length is twice the face's area
+    # Summed per vertex in the order of the faces, so that a GPU gives the same sum every time.
+    order = faces.long().flatten().argsort(stable=True)
+    valence = faces.long().flatten().bincount(minlength=vertices.shape[1])
+    sums = torch.segment_reduce(normals[order // 3].flatten(1), "sum", lengths=valence, initial=0.0)
+    return F.normalize(sums.unflatten(1, (-1, 3)).transpose(0, 1), dim=-1)
+
+
+def _linear_in_image(
+    vertices: Float64[Tensor, "b v 3"], perspective: bool
+) -> Float64[Tensor, "b v 3"]:
+    """Replace depth by what is linear in the image and grows with depth; NaN where unseen."""
+    places, depth = vertices.split([2, 1], dim=2)
+    if perspective:
+        depth = torch.where(depth > 0, -1 / depth, torch.nan)
+    return torch.cat([places, depth], dim=2)
+
+
+def _may_cover(
+    corners: Float64[Tensor, "n 3 3"], height: int, width: int, cull_backfaces: bool
+) -> Bool[Tensor, "n"]:
+    """Say which triangles face the camera and have a pixel centre within their bounding box."""
+    x, y, _ = corners.unbind(-1)
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
+    # y points down, so that counter-clockwise has a negative area.
+    facing = area < 0 if cull_backfaces else area != 0
+    columns = _first_center(x.amax(1), width) - _first_center(x.amin(1), width)
+    rows = _row_range(corners, height)[1]
+    return facing & area.isfinite() & corners.isfinite().all((1, 2)) & (columns > 0) & (rows > 0)
+
+
+def _first_center(place: Float64[Tensor, "n"], size: int) -> Int64[Tensor, "n"]:
+    """Index of the first pixel, of so many, whose centre is at this place or after it."""
+    return (place - 0.5).ceil().nan_to_num(0).clamp(0, size).long()
+
+
+def _row_range(
+    corners: Float64[Tensor, "n 3 3"], height: int
+) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"]]:
+    """Return the first pixel row whose centre the triangle crosses, and the number of rows."""
+    first = _first_center(corners[..., 1].amin(1), height)
+    return first, _first_center(corners[..., 1].amax(1), height) - first
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Pixels side by side that one triangle covers."""
+
+    face: Int64[Tensor, "n"]
+    first_pixel: Int64[Tensor, "n"]
+    """Index into the pixels of the whole batch."""
+    num_pixels: Int64[Tensor, "n"]
+    depth: Float[Tensor, "n"]
+    """At the first pixel; -1 / depth when it was made for a pinhole camera."""
+    slope: Float[Tensor, "n"]
+    """What depth grows by from pixel to pixel."""
+
+    def keep_nearest(self, nearest: Int64[Tensor, "p"], piece: slice) -> None:
+        """Lower the keys of the pixels that some of these rows cover.
+
+        A key holds depth in its upper half and the face index in its lower: the smallest wins.
+        """
+        row, offset = _expand(self.num_pixels[piece])
+        depth = self.depth[piece][row] + self.slope[piece][row] * offset
+        bits = (depth + 0.0).view(torch.int32)  # + 0.0: there is one zero only
+        bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
+        key = (bits.long() << 32) | self.face[piece][row]
+        nearest.scatter_reduce_(0, self.first_pixel[piece][row] + offset, key, "amin")
+
+
+def _cut_into_rows(
+    corners: Float64[Tensor, "n 3 3"],
+    face: Int64[Tensor, "n"],
+    row_offset: Int64[Tensor, "n"],
+    height: int,
+    width: int,
+) -> _Rows:
+    """Cut triangles into rows of pixels whose centres lie inside."""
+    first_row, num_rows = _row_range(corners, height)
+    owner, offset = _expand(num_rows)
+    row = first_row[owner] + offset
+    y = row + 0.5
+    by_height = corners[..., 1].argsort(dim=1)
+    corners = corners.gather(1, by_height[..., None].expand_as(corners))[owner]
+    top, middle, bottom = corners.unbind(1)
+    long_edge = _crossing(top, bottom, y)
+    short_edge = torch.where(
+        y < middle[:, 1], _crossing(top, middle, y), _crossing(middle, bottom, y)
+    )
+    left = _first_center(torch.minimum(long_edge, short_edge), width)
+    right = _first_center(torch.maximum(long_edge, short_edge), width)
+    depth, slope = _depth_along_row(corners, left + 0.5, y)
+    first_pixel = (row_offset[owner] + row) * width + left
+    return _Rows(face[owner], first_pixel, right - left, depth.float(), slope.float())
+
+
+def _crossing(
+    upper: Float64[Tensor, "n 3"], lower: Float64[Tensor, "n 3"], y: Float64[Tensor, "n"]
+) -> Float64[Tensor, "n"]:
+    """Where an edge crosses a height: x, bit by bit the same in both triangles that share it."""
+    (x0, y0, _), (x1, y1, _) = upper.unbind(1), lower.unbind(1)
+    return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+
+
+def _depth_along_row(
+    corners: Float64[Tensor, "n 3 3"], x: Float64[Tensor, "n"], y: Float64[Tensor, "n"]
+) -> tuple[Float64[Tensor, "n"], Float64[Tensor, "n"]]:
+    """Depth of the triangles' planes at a point, and its growth with x."""
+    (x1, y1, z1), (x2, y2, z2) = (corners[:, 1:] - corners[:, :1]).permute(1, 2, 0)
+    area = x1 * y2 - x2 * y1
+    slope_x, slope_y = (z1 * y2 - z2 * y1) / area, (x1 * z2 - x2 * z1) / area
+    x0, y0, z0 = corners[:, 0].unbind(1)
+    return z0 + slope_x * (x - x0) + slope_y * (y - y0), slope_x
+
+
+def _locate(
+    nearest: Int64[Tensor, "p"],
+    vertices: Float[Tensor, "b v 3"],
+    faces: Int64[Tensor, "f 3"],
+    shape: tuple[int, int, int],
+    perspective: bool,
+    chunk: int,
+) -> Fragments:
+    """Turn each pixel's key into a face, and compute where on that face the pixel lies."""
+    _, height, width = shape
+    # The lower half of a key with its sign; in place, for this is the largest array.
     face_index = nearest.bitwise_left_shift_(32).bitwise_right_shift_(32)
     barycentric = vertices.new_zeros(len(face_index), 3)
     depth = vertices.new_full((len(face_index),), torch.inf)
     for start in range(0, len(face_index), chunk):
-        pixel = start + (face_index[start : start + chunk] >= 0).nonzero()[:, 0]
-        corners = _corners_at(pixel, face_index, vertices, faces, height * width)
-        barycentric[pixel], depth[pixel] = _locate(pixel, corners, height, width, perspective)
-    shape = (batch, height, width)
+        pixel = (face_index[start : start + chunk] >= 0).nonzero()[:, 0] + start
+        row = pixel // width
+        item, center = row // height, torch.stack([pixel % width, row % height], dim=1) + 0.5
+        corners = faces[face_index[pixel]] + item[:, None] * vertices.shape[1]
+        corners = vertices.flatten(0, 1)[corners]
+        weights = _barycentric(center.to(vertices), corners[..., :2])
+        if perspective:
+            weights = F.normalize(weights / corners[..., 2], p=1, dim=1)
+        barycentric[pixel], depth[pixel] = weights, (weights * corners[..., 2]).sum(1)
     return Fragments(face_index.view(shape), barycentric.view(*shape, 3), depth.view(shape))
+
+
+def _barycentric(
+    point: Float[Tensor, "n 2"], corners: Float[Tensor, "n 3 2"]
+) -> Float[Tensor, "n 3"]:
+    """Weights of a triangle's corners at a point inside; rounding does not take them below 0."""
+    (x0, y0), (x1, y1), (x2, y2) = (corners - point[:, None]).double().permute(1, 2, 0)
+    areas = torch.stack([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], dim=1)
+    weights = (areas / areas.sum(1, keepdim=True)).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).to(point)
+
+
+def _expand(counts: Int64[Tensor, "n"]) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
+    """List the members of groups: each one's group, and its number within the group."""
+    ends = counts.cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    group = torch.arange(len(counts), device=counts.device)
+    group = group.repeat_interleave(counts, output_size=total)
+    return group, torch.arange(total, device=counts.device) - (ends - counts)[group]
+
+
+def _parts(counts: Int64[Tensor, "n"], limit: int) -> Iterator[slice]:
+    """Cut a list of groups into parts of about `limit` members; one huge group stays whole."""
+    ends = counts.cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    limits = torch.arange(limit, max(total, limit), limit, device=counts.device)
+    cuts = [0, *torch.searchsorted(ends, limits).tolist(), len(counts)]
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        if stop > start:
+            yield slice(start, stop)

@@ -1,0 +1,69 @@
+"""Can the model learn at all? Fit a few samples without augmentation: python -m benchmarks.overfit.
+
+Trains SMPLer on 8 samples of toy data and measures the same 8 in eval mode. Anything but a small
+error means a broken gradient, loss or label.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import default_collate
+
+from datasets.human_mesh import HumanMesh
+from models.body import open_body
+from models.losses import SMPLLoss
+from models.smpler import PRESETS, build_smpler
+from scripts.make_toy_data import write_all
+from utils.engine import Precision, evaluate, summarise, to_device
+
+
+def main() -> None:
+    """Print the error every few steps, and write one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--preset", choices=list(PRESETS), default="smpler")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    precision = Precision(device, arguments.bf16)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        write_all(Path(folder), num=8)
+        data = HumanMesh(Path(folder) / "3dpw/train.yaml", training=False)
+        batch = to_device(default_collate([data[index] for index in range(8)]), device)
+    model = build_smpler(PRESETS[arguments.preset], open_body()).to(device)
+    criterion = SMPLLoss(model.smpl)
+    optimizer = torch.optim.Adam(model.parameters(), lr=arguments.lr)
+    curve, start = [], time.time()
+    for step in range(1, arguments.steps + 1):
+        model.train()
+        for group in optimizer.param_groups:  # the last quarter brings it to rest
+            group["lr"] = arguments.lr * min(1, 4 * (1 - (step - 1) / arguments.steps))
+        with precision.autocast():
+            estimate = model(batch["image"])[-1]
+        loss = sum(criterion(estimate, batch).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 20 == 0 or step == arguments.steps:
+            summary = summarise(evaluate(model, model.smpl, [batch], precision))
+            values = {name: value["mean_mm"] for name, value in summary.items()}
+            curve.append({"step": step, "loss": loss.item(), **values})
+            numbers = "  ".join(f"{name} {value:6.1f} mm" for name, value in values.items())
+            seconds = time.time() - start
+            print(
+                f"step {step:4d}  loss {loss.item():7.2f}  {numbers}  {seconds:.0f} s", flush=True
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"curve": curve, "final": curve[-1]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Pictures: a mesh over a photo, its side view, skeletons; drawn with the torch rasteriser.
+
+Vertices to be drawn are (V, 3): x right, y down in pixels, (0, 0) the picture's top-left corner,
+and depth away from the viewer in the same unit, so that the shape is not squeezed.
+"""
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from utils.joints import KEYPOINT_BONES, KEYPOINT_NAMES
+from utils.rasterizer import Fragments, rasterize, vertex_normals
+
+Color = tuple[float, float, float]
+"""sRGB in [0, 1]."""
+
+MESH_COLOR = (0.93, 0.68, 0.62)
+SUPERSAMPLING = 2
+GAMMA = 2.2
+# Directions towards the lights (x right, y down, z away) and how bright they are.
+KEY_LIGHT, KEY = (-0.45, -0.65, -0.85), 0.62
+FILL_LIGHT, FILL = (0.8, -0.1, -0.5), 0.16
+SKY, GROUND = 0.34, 0.2
+SPECULAR, SHININESS = 0.07, 20
+SIDE_COLORS = {"R": (230, 80, 60), "L": (60, 120, 230), "": (245, 245, 245)}
+
+
+def palette(count: int) -> list[Color]:
+    """Return so many colours that can be told apart; the first is the published mesh colour."""
+    golden_ratio = 0.618033988749895
+    hue, _, _ = colorsys.rgb_to_hls(*MESH_COLOR)
+    others = [
+        colorsys.hls_to_rgb((hue + number * golden_ratio) % 1, 0.72, 0.55)
+        for number in range(1, count)
+    ]
+    return [MESH_COLOR, *others][:count]
+
+
+def overlay(
+    image: UInt8[np.ndarray, "h w 3"],
+    people: Sequence[Float[np.ndarray, "v 3"]],
+    faces: Int[np.ndarray, "f 3"],
+    colors: Sequence[Color],
+    distances: Sequence[float] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw people over a photo of the same size; the nearest covers the others.
+
+    Args:
+        image: RGB; pixels that no body covers come back as they are.
+        people: vertices of each person, see the module's first lines.
+        faces: the triangles, the same for all.
+        colors: of each person.
+        distances: of each person from the camera, any unit; None draws in the given order.
+    """
+    order = range(len(people))
+    if distances is not None:
+        order = sorted(order, key=lambda number: -distances[number])
+    drawn = image.copy()
+    for number in order:
+        _draw_over(drawn, people[number], faces, colors[number])
+    return drawn
+
+
+def side_view(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    color: Color = MESH_COLOR,
+    size: int = 512,
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Show a body from its side on a light ground, turned by a quarter about the vertical axis.
+
+    Args:
+        vertices: metres, camera frame.
+        faces: the triangles.
+        color: of the body.
+        size: of the picture, pixels.
+    """
+    x, y, z = vertices.T
+    turned = np.stack([-z, y, x], axis=1)  # what was towards the camera is now on the right
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    scale = 0.85 * size / max((high - low)[:2].max(), 1e-6)
+    placed = (turned - (low + high) / 2) * scale + [size / 2, size / 2, 0]
+    shade = np.linspace(250, 228, size).astype(np.uint8)
+    ground = np.repeat(np.repeat(shade[:, None, None], size, axis=1), 3, axis=2)
+    return overlay(ground, [placed], faces, [color])
+
+
+def draw_skeleton(
+    image: UInt8[np.ndarray, "h w 3"],
+    keypoints: Float[np.ndarray, "14 2"],
+    confidence: Float[np.ndarray, "14"] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the 14 keypoints and their bones: right red, left blue; width by the person's size.
+
+    Args:
+        image: RGB.
+        keypoints: photo pixels, `utils.joints.KEYPOINT_NAMES`.
+        confidence: keypoints at 0 are left out, with their bones.
+    """
+    drawn = image.copy()
+    seen = np.isfinite(keypoints).all(axis=1)
+    if confidence is not None:
+        seen &= confidence > 0
+    if not seen.any():
+        return drawn
+    extent = np.ptp(keypoints[seen], axis=0).max()
+    width = max(1, round(extent / 90))
+    for start, end in KEYPOINT_BONES:
+        if seen[start] and seen[end]:
+            color = SIDE_COLORS[_side(start) if _side(start) == _side(end) else ""]
+            ends = (_subpixel(keypoints[start]), _subpixel(keypoints[end]))
+            cv2.line(drawn, *ends, color, width, cv2.LINE_AA, _SHIFT)
+    for number in np.flatnonzero(seen):
+        place, radius = _subpixel(keypoints[number]), (width + 1) << _SHIFT
+        cv2.circle(drawn, place, radius, SIDE_COLORS[_side(number)], -1, cv2.LINE_AA, _SHIFT)
+    return drawn
+
+
+def side_by_side(images: Sequence[UInt8[np.ndarray, "h _ 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    """Put pictures of one height next to each other."""
+    return np.concatenate(list(images), axis=1)
+
+
+def contact_sheet(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], columns: int, side: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Put pictures into a grid of squares, each scaled to fit, black round it."""
+    rows = -(-len(images) // columns)
+    sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
+    for number, image in enumerate(images):
+        scale = side / max(image.shape[:2])
+        size = [max(1, round(length * scale)) for length in image.shape[1::-1]]
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        top, left = side * (number // columns), side * (number % columns)
+        sheet[top : top + size[1], left : left + size[0]] = small
+    return sheet
+
+
+def render_mesh(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    height: int,
+    width: int,
+    color: Color = MESH_COLOR,
+) -> Float[np.ndarray, "{height} {width} 4"]:
+    """Render a mesh: sRGB, not premultiplied, and how much of each pixel it covers."""
+    corners = torch.from_numpy(np.ascontiguousarray(vertices, dtype=np.float32))
+    triangles = torch.from_numpy(np.ascontiguousarray(faces, dtype=np.int64))
+    enlarged = (corners * SUPERSAMPLING)[None]
+    fragments = rasterize(enlarged, triangles, height * SUPERSAMPLING, width * SUPERSAMPLING)
+    light = _shade(fragments, corners, triangles, color)  # linear, premultiplied by coverage
+    mean = F.avg_pool2d(light.permute(2, 0, 1)[None], SUPERSAMPLING)[0].permute(1, 2, 0)
+    alpha = mean[..., 3:]
+    shown = (mean[..., :3] / alpha.clamp(min=1e-6)).clamp(0, 1) ** (1 / GAMMA)
+    return torch.cat([shown, alpha], dim=-1).numpy()
+
+
+def _draw_over(
+    image: UInt8[np.ndarray, "h w 3"],
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    color: Color,
+) -> None:
+    """Draw one mesh into the picture, working on the part that it can cover only."""
+    finite = vertices[np.isfinite(vertices).all(axis=1), :2]
+    if len(finite) == 0:
+        return
+    limits = image.shape[1::-1]
+    left, top = np.clip(np.floor(finite.min(axis=0)), 0, limits).astype(int)
+    right, bottom = np.clip(np.ceil(finite.max(axis=0)), 0, limits).astype(int)
+    if left >= right or top >= bottom:
+        return
+    here = vertices - [left, top, 0]
+    rendered = render_mesh(here, faces, int(bottom - top), int(right - left), color)
+    alpha, part = rendered[..., 3:], image[top:bottom, left:right]
+    mixed = rendered[..., :3] * 255 * alpha + part * (1 - alpha)
+    part[:] = np.where(alpha > 0, np.rint(mixed).astype(np.uint8), part)
+
+
+def _shade(
+    fragments: Fragments, corners: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], color: Color
+) -> Float[Tensor, "h w 4"]:
+    """Light every covered pixel, normals smooth: linear light, and 1 where it is covered."""
+    face_index, barycentric = fragments.face_index[0], fragments.barycentric[0]
+    covered = face_index >= 0
+    corner_normals = vertex_normals(corners[None], faces)[0][faces[face_index[covered]]]
+    normals = F.normalize((barycentric[covered][..., None] * corner_normals).sum(dim=1), dim=-1)
+    key = F.normalize(torch.tensor(KEY_LIGHT), dim=0)
+    halfway = F.normalize(key + torch.tensor([0.0, 0.0, -1.0]), dim=0)
+    fill = F.normalize(torch.tensor(FILL_LIGHT), dim=0)
+    up = 0.5 - 0.5 * normals[:, 1]  # 1 where the surface faces the sky
+    diffuse = KEY * (normals @ key).clamp(min=0) + FILL * (normals @ fill).clamp(min=0)
+    diffuse = diffuse + GROUND + (SKY - GROUND) * up
+    highlight = SPECULAR * (normals @ halfway).clamp(min=0) ** SHININESS
+    linear = torch.tensor(color) ** GAMMA
+    out = torch.zeros(*face_index.shape, 4)
+    lit = (diffuse[:, None] * linear + highlight[:, None]).clamp(max=1)
+    out[covered] = torch.cat([lit, torch.ones(len(lit), 1)], dim=1)
+    return out
+
+
+_SHIFT = 4  # bits of cv2's sub-pixel positions
+
+
+def _subpixel(place: Float[np.ndarray, "2"]) -> tuple[int, int]:
+    """Take our pixels, whose centres lie at halves, to cv2's, whose centres are whole numbers."""
+    x, y = np.rint((np.clip(place, -1e5, 1e5) - 0.5) * (1 << _SHIFT)).astype(int).tolist()
+    return x, y
+
+
+def _side(number: int) -> str:
+    name = KEYPOINT_NAMES[number]
+    return name[0] if name[1] == "_" else ""
