@@ -1,7 +1,6 @@
 """Which body: the open body, SMPL as its files hold it, or the body inside a checkpoint."""
 
 import hashlib
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
 from utils.paths import META_DATA, display, first_present, require
+from utils.safe_pickle import read_array_pickle, to_array
 
 OPEN_BODY = META_DATA / "open_body.npz"
 H36M_REGRESSOR = META_DATA / "J_regressor_h36m_correct.npy"
@@ -119,10 +119,10 @@ def body_from_arrays(arrays: Mapping, name: str) -> Body:
             f"The body {name!r} has no field {missing[0]!r}; a SMPL file holds "
             f"{', '.join(SMPL_FIELDS)}."
         )
-    dense = {field: _to_array(arrays[field]) for field in SMPL_FIELDS}
+    dense = {field: to_array(arrays[field]) for field in SMPL_FIELDS}
     _check_shapes(dense, name)
     if "kintree_table" in arrays:
-        _check_kinematic_tree(_to_array(arrays["kintree_table"]), name)
+        _check_kinematic_tree(to_array(arrays["kintree_table"]), name)
     floats = {key: np.array(dense[key], dtype=np.float32) for key in dense if key != "f"}
     return Body(
         name=name,
@@ -144,7 +144,7 @@ def load_body(path: str | Path) -> Body:
     """
     path = require(Path(path))
     if path.suffix == ".pkl":
-        return body_from_arrays(_read_pickle(path), name=path.name)
+        return body_from_arrays(_read_smpl_pickle(path), name=path.name)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -285,110 +285,14 @@ def _check_kinematic_tree(kintree_table: np.ndarray, name: str) -> None:
         )
 
 
-# --- reading pickles that were made with chumpy and scipy.sparse, without running any of their code
-
-
-class _Holder:
-    """Stands in for a class of a pickle: keeps the state, runs nothing."""
-
-    def __init__(self, *args, **kwargs):
-        self.state = {}
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-class _Chumpy(_Holder):
-    """chumpy.ch.Ch: its value is the array `x`."""
-
-    def array(self) -> np.ndarray:
-        return _to_array(self.state["x"])
-
-
-class _ChumpySelect(_Holder):
-    """chumpy.reordering.Select: entries `idxs` of the flattened array `a`."""
-
-    def array(self) -> np.ndarray:
-        chosen = _to_array(self.state["a"]).ravel()[_to_array(self.state["idxs"])]
-        return chosen.reshape(self.state.get("preferred_shape", chosen.shape))
-
-
-class _SparseMatrix(_Holder):
-    """A compressed scipy.sparse matrix of any scipy version."""
-
-    matrix_class = scipy.sparse.csc_matrix
-
-    def array(self) -> np.ndarray:
-        parts = [_to_array(self.state[key]) for key in ("data", "indices", "indptr")]
-        shape = self.state.get("_shape", self.state.get("shape"))
-        return self.matrix_class(tuple(parts), shape=shape).toarray()
-
-
-class _SparseRowMatrix(_SparseMatrix):
-    matrix_class = scipy.sparse.csr_matrix
-
-
-_NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
-_PLAIN_NAMES = {  # copy_reg and __builtin__ are what Python 2 called them
-    (module, name)
-    for modules, names in (
-        (("copyreg", "copy_reg"), ("_reconstructor",)),
-        (("builtins", "__builtin__"), ("object", "set", "frozenset", "bytearray")),
-        (("collections",), ("OrderedDict",)),
-    )
-    for module in modules
-    for name in names
-}
-_HOLDERS = {
-    ("chumpy", "Ch"): _Chumpy,
-    ("chumpy", "Select"): _ChumpySelect,
-    ("scipy.sparse", "csc_matrix"): _SparseMatrix,
-    ("scipy.sparse", "csc_array"): _SparseMatrix,
-    ("scipy.sparse", "csr_matrix"): _SparseRowMatrix,
-    ("scipy.sparse", "csr_array"): _SparseRowMatrix,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays, chumpy values and sparse matrices, and refuses everything else."""
-
-    def find_class(self, module: str, name: str):
-        for (package, class_name), holder in _HOLDERS.items():
-            if name == class_name and (module == package or module.startswith(package + ".")):
-                return holder
-        if module.split(".")[0] == "numpy" and name in _NUMPY_NAMES:
-            return super().find_class(module, name)
-        if (module, name) in _PLAIN_NAMES:
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
-            return _encode_latin1
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")
-
-
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
-def _read_pickle(path: Path) -> dict:
-    """Read a pickled dict of arrays; nothing in the file is executed.
-
-    Raises:
-        ValueError: the file holds anything but arrays, or is broken.
-    """
+def _read_smpl_pickle(path: Path) -> dict:
+    """Read SMPL's .pkl, made with chumpy or not; nothing in the file is executed."""
     try:
-        with path.open("rb") as file:
-            content = _ArrayUnpickler(file, encoding="latin1").load()
-    except Exception as error:  # a broken pickle can raise anything
+        content = read_array_pickle(path)
+    except ValueError as error:
         raise ValueError(
-            f"{display(path)} was not read: {error or type(error).__name__}. "
-            "Only SMPL's own pickles of arrays are accepted; see meta_data/README.md."
+            f"{error} Only SMPL's own pickles of arrays are accepted; see meta_data/README.md."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a dict of arrays.")
     return content
-
-
-def _to_array(value) -> np.ndarray:
-    if isinstance(value, _Holder):
-        return value.array()
-    return value.toarray() if scipy.sparse.issparse(value) else np.asarray(value)
