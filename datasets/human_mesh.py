@@ -86,6 +86,8 @@ class HumanMesh(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < len(self):  # also what ends a plain `for item in dataset`
+            raise IndexError(f"sample {index} of {len(self)}")
         worker = get_worker_info()
         if worker is not None and cv2.getNumThreads() > 1:
             cv2.setNumThreads(0)  # workers share the cores among themselves

@@ -235,3 +235,11 @@ def test_the_package_datasets_is_ours():
     import datasets
 
     assert datasets.__file__ == str(ROOT / "datasets/__init__.py")
+
+
+def test_a_loop_over_the_set_ends_and_no_index_wraps(good):
+    dataset = HumanMesh(good, training=True)
+    assert len([item["index"] for item in dataset]) == 6
+    for index in (6, -1):
+        with pytest.raises(IndexError, match=f"sample {index} of 6"):
+            dataset[index]
