@@ -184,7 +184,7 @@ def _cut_into_rows(
     first_row, num_rows = _row_range(corners, height)
     owner, offset = _expand(num_rows)
     row = first_row[owner] + offset
-    y = row + 0.5
+    y = row.double() + 0.5
     by_height = corners[..., 1].argsort(dim=1)
     corners = corners.gather(1, by_height[..., None].expand_as(corners))[owner]
     top, middle, bottom = corners.unbind(1)
@@ -194,7 +194,7 @@ def _cut_into_rows(
     )
     left = _first_center(torch.minimum(long_edge, short_edge), width)
     right = _first_center(torch.maximum(long_edge, short_edge), width)
-    depth, slope = _depth_along_row(corners, left + 0.5, y)
+    depth, slope = _depth_along_row(corners, left.double() + 0.5, y)
     first_pixel = (row_offset[owner] + row) * width + left
     return _Rows(face[owner], first_pixel, right - left, depth.float(), slope.float())
 

@@ -116,7 +116,7 @@ def draw_skeleton(
             color = SIDE_COLORS[_side(start) if _side(start) == _side(end) else ""]
             ends = (_subpixel(keypoints[start]), _subpixel(keypoints[end]))
             cv2.line(drawn, *ends, color, width, cv2.LINE_AA, _SHIFT)
-    for number in np.flatnonzero(seen):
+    for number in np.flatnonzero(seen).tolist():
         place, radius = _subpixel(keypoints[number]), (width + 1) << _SHIFT
         cv2.circle(drawn, place, radius, SIDE_COLORS[_side(number)], -1, cv2.LINE_AA, _SHIFT)
     return drawn
