@@ -1,0 +1,106 @@
+"""How a photo is framed and the subject cropped out of it, cut off as real crops are.
+
+Crop pixels: x right, y down, (0, 0) is the crop's top-left corner, CROP_SIZE from edge to edge.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from utils.image import BOX_MARGIN, CROP_SIZE
+
+FAR = 10.0
+"""Crop sides: a border so far from the box is never seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Framing:
+    """The pinhole camera of a crop, and what of it lies in the photo."""
+
+    focal: float
+    """Pixels of the crop."""
+    center: Float[np.ndarray, "2"]
+    """Principal point, pixels of the crop; it is the photo's, so it may lie anywhere."""
+    rotation: float
+    """Radians that training turns the picture by, about the crop's middle, clockwise as seen."""
+    borders: Float[np.ndarray, "4"]
+    """Left, top, right and bottom of the photo: pixels from the crop's middle, before turning."""
+    box_center: Float[np.ndarray, "2"]
+    """Middle of the person's box, photo pixels."""
+    scale: float
+    """Side of the crop / 200, photo pixels."""
+
+    def project(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
+        """Return the crop pixels of points in the camera frame."""
+        return self.center + self.focal * points[:, :2] / points[:, 2:]
+
+    def inside(self, points: Float[np.ndarray, "*n 2"]) -> Bool[np.ndarray, "*n"]:
+        """Say which points of the crop lie in the photo."""
+        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        place = (points - CROP_SIZE / 2) @ np.array([[cos, -sin], [sin, cos]])
+        low, high = self.borders[:2], self.borders[2:]
+        return ((place >= low) & (place < high)).all(axis=-1)
+
+
+def sample_framing(
+    rng: np.random.Generator, points: Float[np.ndarray, "p 3"], training: bool
+) -> Framing:
+    """Draw a crop.
+
+    Args:
+        points: of the subject's body, camera frame before training's turn.
+        training: scale and turn the crop as the published augmentation does.
+    """
+    places = points[:, :2] / points[:, 2:]
+    low, high = places.min(axis=0), places.max(axis=0)
+    borders = _photo_borders(rng, low, high)
+    seen_low, seen_high = np.maximum(low, borders[:2]), np.minimum(high, borders[2:])
+    if rng.random() < WHOLE_BOX_SHARE:
+        seen_low, seen_high = low, high
+    side = (seen_high - seen_low).max() * BOX_MARGIN
+    middle = (seen_low + seen_high) / 2 + rng.normal(0, 0.025, 2) * side
+    side *= np.exp(rng.normal(0, 0.06))
+    rotation = 0.0
+    if training:
+        side *= 1 + 0.25 * np.clip(rng.standard_normal(), -1, 1)
+        if rng.random() < 0.4:
+            rotation = np.deg2rad(30 * np.clip(rng.standard_normal(), -2, 2))
+    focal = CROP_SIZE / side
+    cos, sin = np.cos(rotation), np.sin(rotation)
+    turned = np.array([[cos, -sin], [sin, cos]]) @ middle
+    photo_side = np.clip(np.exp(rng.normal(np.log(330), 0.55)), 70, 1600)
+    return Framing(
+        focal=float(focal),
+        center=CROP_SIZE / 2 - focal * turned,
+        rotation=float(rotation),
+        borders=(borders - np.tile(middle, 2)) * focal,
+        box_center=(middle - borders[:2]) / side * photo_side,
+        scale=float(photo_side / 200),
+    )
+
+
+WHOLE_BOX_SHARE = 0.15
+"""How often the box of a person cut by the photo's border is that of the whole person."""
+CUT_SHARES = {"none": 0.8, "bottom": 0.11, "left": 0.035, "right": 0.035, "top": 0.02}
+"""Which border of the photo cuts the person off."""
+NEAR_SHARE = 0.08
+"""How often a border that does not cut the person runs through the margin round it."""
+
+
+def _photo_borders(
+    rng: np.random.Generator, low: Float[np.ndarray, "2"], high: Float[np.ndarray, "2"]
+) -> Float[np.ndarray, "4"]:
+    """Draw left, top, right and bottom of the photo in the units of the person's box."""
+    size = (high - low).max()
+    near = rng.random(4) < NEAR_SHARE
+    margin = np.where(near, rng.uniform(0, 0.15, 4), rng.uniform(0.3, 3.0, 4)) * size
+    borders = np.concatenate([low, high]) + margin * [-1, -1, 1, 1]
+    cut = rng.choice(list(CUT_SHARES), p=list(CUT_SHARES.values()))
+    if cut != "none":
+        side = ("left", "top", "right", "bottom").index(cut)
+        most = 0.55 if cut == "bottom" else 0.35
+        axis, share = side % 2, rng.uniform(0.05, most)
+        extent = (high - low)[axis]
+        borders[side] = low[axis] + share * extent if side < 2 else high[axis] - share * extent
+    return borders

@@ -1,0 +1,166 @@
+"""One scene to pixels on one CPU core, by the kernels of `datasets.kernels`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from datasets.actors import Actor
+from datasets.kernels import (
+    backdrop,
+    depth_map,
+    pose_vertices,
+    project,
+    rasterize,
+    shade,
+    vertex_normals,
+)
+from datasets.people import People
+from datasets.scenes import WIDEST_CROP, Scene
+from datasets.wardrobe import Panorama
+from utils.image import CROP_SIZE
+
+SAMPLES = 2
+"""Along each axis of a pixel."""
+SHADOW_SIZE = 192
+"""Pixels of the shadow map's side."""
+SHADOW_REACH = 0.3
+"""Metres round the actors that the shadow map sees."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """What the camera sees; s = CROP_SIZE."""
+
+    light: Float[np.ndarray, "s s 3"]
+    """Linear."""
+    alpha: Float[np.ndarray, "s s"]
+    """Share of each pixel that actors cover."""
+    mask: Float[np.ndarray, "s s"]
+    """Share of each pixel that shows the subject."""
+    depth: Float[np.ndarray, "s s"]
+    """Of the nearest point of the subject in a pixel, metres; infinite where it is not seen."""
+    parts: UInt8[np.ndarray, "s s"]
+    """1 + the SMPL joint that moves this point of the subject most; 0 where it is not seen."""
+    vertices: Float[np.ndarray, "v 3"]
+    """The subject's body, camera frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """All actors as one mesh."""
+
+    vertices: Float[np.ndarray, "n 3"]
+    faces: Int[np.ndarray, "f 3"]
+    source: Int[np.ndarray, "f"]
+    """Each face's number in the layers."""
+    materials: Int[np.ndarray, "f"]
+    actor: Int[np.ndarray, "m"]
+    """Of each material; 0 is the subject."""
+
+
+class Renderer:
+    """Renders scenes of some people in some places."""
+
+    def __init__(self, people: People, panoramas: Sequence[Panorama]):
+        self.people = people
+        self.panoramas = [np.ascontiguousarray(p.image, np.float32) for p in panoramas]
+
+    def render(self, scene: Scene) -> Rendering:
+        """Return what the scene's camera sees."""
+        packed = self.pack(scene.actors)
+        faces = packed.faces
+        parts = [part for actor in scene.actors for part in actor.parts]
+        looks = (
+            np.stack([part.matrix for part in parts]).astype(np.float32),
+            np.array([part.highlight for part in parts], np.float32),
+            packed.actor,
+        )
+        surfaces = (
+            self.people.layers.uv[packed.source],
+            self.people.textures,
+            np.array([part.texture for part in parts]),
+            np.array([self.people.layers.table[part.layer].cull for part in parts]),
+            np.array([self.people.layers.table[part.layer].tested for part in parts]),
+        )
+        framing, light = scene.framing, scene.light
+        focal, center = np.float32(framing.focal), framing.center.astype(np.float32)
+        points = project(packed.vertices, SAMPLES * focal, SAMPLES * center)
+        size = SAMPLES * CROP_SIZE
+        fragments = rasterize(points, faces, packed.materials, surfaces, size)
+        to_map = shadow_camera(packed.vertices, light.sun)
+        shadow_map = depth_map(
+            (packed.vertices @ to_map[:, :3].T + to_map[:, 3]), faces, SHADOW_SIZE
+        )
+        normals = vertex_normals(packed.vertices, faces)
+        geometry = (packed.vertices, normals, faces, self.people.layers.part[packed.source])
+        lamps = tuple(x.astype(np.float32) for x in (light.sh, light.sun, light.sun_color))
+        color, alpha, mask, depth, part_map = shade(
+            fragments,
+            geometry,
+            packed.materials,
+            surfaces,
+            looks,
+            lamps,
+            to_map,
+            shadow_map,
+            SAMPLES,
+        )
+        around = backdrop(
+            self.panoramas[light.panorama],
+            light.to_panorama.astype(np.float32),
+            np.array([focal, min(focal, widest_focal())], np.float32),
+            center,
+            scene.ground.astype(np.float32),
+            to_map,
+            shadow_map,
+            light.shade.astype(np.float32),
+            CROP_SIZE,
+        )
+        picture = color + around * (1 - alpha[..., None])
+        body = packed.vertices[: len(self.people.body.v_template)]
+        return Rendering(picture, alpha, mask, depth, part_map, body)
+
+    def pack(self, actors: Sequence[Actor]) -> Packed:
+        """Pose all actors and join their layers, without the body that clothes hide."""
+        layers = self.people.layers
+        vertices, faces, source, materials, owner = [], [], [], [], []
+        num_vertices = 0
+        for number, actor in enumerate(actors):
+            betas, transforms = actor.betas.astype(np.float32), actor.transforms.astype(np.float32)
+            feature = (actor.rotmat[1:] - np.eye(3)).reshape(-1, 9).astype(np.float32)
+            for part in actor.parts:
+                layer = layers.table[part.layer]
+                rows = slice(layer.first_vertex, layer.first_vertex + layer.num_vertices)
+                arrays = (layers.vertex[name][rows] for name in layers.vertex)
+                vertices.append(
+                    pose_vertices(*arrays, self.people.correctives, betas, feature, transforms)
+                )
+                chosen = self.people.visible_faces(part.layer, actor.hiding)
+                faces.append(layers.faces[chosen] + np.int32(num_vertices))
+                source.append(chosen)
+                materials.append(np.full(len(chosen), len(owner), np.int32))
+                owner.append(number)
+                num_vertices += layer.num_vertices
+        joined = (np.concatenate(x) for x in (vertices, faces, source, materials))
+        return Packed(*joined, np.array(owner))
+
+
+def shadow_camera(
+    vertices: Float[np.ndarray, "n 3"], sun: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 4"]:
+    """Return the map from the camera frame to pixels and depth of the shadow map."""
+    across = np.cross(sun, [0.02, 0.1, 1.0])
+    across /= np.linalg.norm(across)
+    axes = np.stack([across, np.cross(sun, across), -sun])
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    middle, reach = (low + high) / 2, np.linalg.norm(high - low) / 2
+    axes[:2] *= SHADOW_SIZE / (2 * reach)
+    offset = np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, 0]) - axes @ middle
+    return np.column_stack([axes, offset]).astype(np.float32)
+
+
+def widest_focal() -> float:
+    """Focal length in crop pixels at which the surroundings are seen no wider than WIDEST_CROP."""
+    return CROP_SIZE / 2 / np.tan(np.deg2rad(WIDEST_CROP) / 2)
