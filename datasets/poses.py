@@ -1,0 +1,204 @@
+"""Random poses of the open data engine: by rule, from key poses, from the user's own AMASS files.
+
+Frame: x to the body's left, y up, z forward; metres, radians. A pose is (24, 3) axis-angle
+relative to SMPL's T-pose. Joint 0 is the body's own tilt in a world whose y is up: its twist about
+the vertical is zero, so that an upright person has about (0, 0, 0) and looks along z, and one on
+the back about (-pi/2, 0, 0). The scene turns people about the vertical and brings them into the
+camera's frame.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
+
+from datasets import anatomy, self_collision
+from datasets.amass import load_amass
+from datasets.archetypes import ARCHETYPES
+from datasets.arms import add_arms
+from datasets.pose_draft import Draft
+from utils.joints import SMPL_NAMES
+from utils.paths import META_DATA, require
+
+KEY_POSES = META_DATA / "key_poses.npz"
+KEY_SHARE = 0.22
+"""Of the poses that are not AMASS's."""
+NOISE = np.deg2rad(5.0)
+"""Standard deviation about each axis of a key pose's joints; half of it on legs and root."""
+RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3}
+"""How often these key poses are taken, relative to the others."""
+SUNK = 0.05
+"""How far below the ground anything may be [m]."""
+
+# Share of the body's mass at each joint, of limbs for one side (after Winter, Biomechanics, 2009).
+MASS = {
+    "Pelvis": 0.16, "Spine2": 0.16, "Spine3": 0.18, "Head": 0.08, "Shoulder": 0.02, "Elbow": 0.02,
+    "Wrist": 0.015, "Hip": 0.06, "Knee": 0.075, "Ankle": 0.02,
+}  # fmt: skip
+_MASS = np.array([MASS.get(name, MASS.get(name[2:], 0.0)) for name in SMPL_NAMES])
+_MASS /= _MASS.sum()
+_ANKLES, _TOES = ([SMPL_NAMES.index(f"{side}_{n}") for side in "LR"] for n in ("Ankle", "Foot"))
+_LEGS = [SMPL_NAMES.index(f"{side}_{n}") for side in "LR" for n in ("Hip", "Knee", "Ankle")]
+_ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Poses as drawn, before those that cannot be are dropped."""
+
+    pose: Float[np.ndarray, "n 24 3"]
+    kind: Int[np.ndarray, "n"]
+    """Index into `PoseSampler.kinds`."""
+    possible: Bool[np.ndarray, "n"]
+
+
+class PoseSampler:
+    """Draws poses; the same generator state gives the same poses.
+
+    Args:
+        amass: npz file or folder of AMASS, see `datasets.amass.load_amass`.
+        amass_share: of all poses, when `amass` is given.
+    """
+
+    kinds = (*ARCHETYPES, "key", "amass")
+    """What a pose was drawn as."""
+
+    def __init__(self, amass: str | Path | None = None, amass_share: float = 0.5):
+        if not 0 <= amass_share <= 1:
+            raise ValueError(f"amass_share is {amass_share:g}, not within 0 and 1.")
+        with np.load(require(KEY_POSES), allow_pickle=False) as archive:
+            names, pose = archive["names"].tolist(), archive["pose"].astype(np.float64)
+            self.rest_joints = archive["rest_joints"].astype(np.float64)
+        tilt = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0]))
+        pose[:, 0] = tilt.as_rotvec()
+        self.key_poses, self._upright = pose, np.linalg.norm(pose[:, 0], axis=1) < 0.5
+        weights = np.array([RARE.get(name, 1.0) for name in names])
+        self._key_weights = weights / weights.sum()
+        self.amass = load_amass(amass) if amass else np.zeros((0, anatomy.NUM_JOINTS, 3))
+        self._shares = self._kind_shares(amass_share if amass else 0.0)
+
+    def _kind_shares(self, amass_share: float) -> Float[np.ndarray, "k"]:
+        weights = np.array([archetype.weight for archetype in ARCHETYPES.values()])
+        rules = (1 - KEY_SHARE) * weights / weights.sum()
+        return np.array([*(1 - amass_share) * rules, (1 - amass_share) * KEY_SHARE, amass_share])
+
+    def sample(self, rng: np.random.Generator) -> Float[np.ndarray, "24 3"]:
+        """Draw one pose."""
+        return self.sample_batch(1, rng)[0]
+
+    def sample_batch(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 24 3"]:
+        """Draw many poses, float64."""
+        return self.sample_kinds(count, rng)[0]
+
+    def sample_kinds(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 24 3"], Int[np.ndarray, "n"]]:
+        """Draw many poses, and what each was drawn as: an index into `kinds`.
+
+        The kind is drawn first, and kept until a pose of it is possible: shares are as stated.
+        """
+        kind = rng.choice(len(self.kinds), count, p=self._shares)
+        pose, open_places = np.empty((count, anatomy.NUM_JOINTS, 3)), np.arange(count)
+        while len(open_places):
+            tries = 1 if len(open_places) > 16 else 4  # a few at once cost what one costs
+            wanted = open_places.repeat(tries)
+            drawn = self.propose(kind[wanted], rng)
+            filled, first = np.unique(wanted[drawn.possible], return_index=True)
+            pose[filled] = drawn.pose[drawn.possible][first]
+            open_places = np.setdiff1d(open_places, filled)
+        return pose, kind
+
+    def propose(self, kind: Int[np.ndarray, "n"], rng: np.random.Generator) -> Proposal:
+        """Draw a pose of each kind, possible or not; every second one is mirrored."""
+        pose = np.empty((len(kind), anatomy.NUM_JOINTS, 3))
+        for number in np.unique(kind):
+            chosen = np.flatnonzero(kind == number)
+            pose[chosen] = self._draw(self.kinds[number], len(chosen), rng)
+        flip = rng.random(len(kind)) < 0.5
+        pose[flip] = anatomy.mirror_pose(pose[flip])
+        return Proposal(pose, kind, self.is_possible(pose, kind))
+
+    def _draw(self, kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        if kind == "amass":
+            return self.amass[rng.integers(len(self.amass), size=count)].astype(np.float64)
+        if kind == "key":
+            return self._draw_key_poses(count, rng)
+        draft, archetype = Draft.empty(count, rng), ARCHETYPES[kind]
+        archetype.draw(draft)
+        add_arms(draft, archetype.arms)
+        pose = anatomy.clip_to_limits(anatomy.pose_from_angles(draft.angles))
+        tilt = Rotation.from_euler("yxz", draft.tilt[:, [1, 0, 2]], degrees=True)
+        pose[:, 0] = anatomy.remove_heading(tilt).as_rotvec()
+        if archetype.balanced:
+            pose = self._balance(pose)
+        return self._flatten_soles(pose) if "Sole" in archetype.stands_on[:1] else pose
+
+    def _draw_key_poses(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw key poses, some on the way to an upright one, with noise, some with other arms."""
+        first = rng.choice(len(self.key_poses), count, p=self._key_weights)
+        second = rng.choice(np.flatnonzero(self._upright), count)
+        share = np.where(self._upright[first], rng.uniform(0, 0.5, count), 0)
+        start = Rotation.from_rotvec(self.key_poses[first].reshape(-1, 3))
+        end = Rotation.from_rotvec(self.key_poses[second].reshape(-1, 3))
+        way = (start.inv() * end).as_rotvec() * share.repeat(anatomy.NUM_JOINTS)[:, None]
+        noise = NOISE * rng.standard_normal((count, anatomy.NUM_JOINTS, 3)).clip(-2.5, 2.5)
+        noise[:, [0, *_LEGS]] /= 2
+        pose = start * Rotation.from_rotvec(way) * Rotation.from_rotvec(noise.reshape(-1, 3))
+        pose = pose.as_rotvec().reshape(count, anatomy.NUM_JOINTS, 3)
+        pose[:, 0] = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0])).as_rotvec()
+        draft = Draft.empty(count, rng)
+        add_arms(draft, {})
+        other_arms = rng.random(count) < 0.3
+        drawn = anatomy.pose_from_angles(draft.angles)
+        pose[np.ix_(other_arms, _ARMS)] = drawn[np.ix_(other_arms, _ARMS)]
+        return anatomy.clip_to_limits(pose)
+
+    def _balance(self, pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
+        """Tilt the body until its centre of mass is above its feet, most above the lower one."""
+        pose = pose.copy()
+        for _ in range(2):  # the second time for the foot that became the lower one
+            joints, _ = anatomy.forward_kinematics(pose, self.rest_joints)
+            feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
+            weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
+            support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
+            x, y, z = (np.tensordot(joints, _MASS, (1, 0)) - support).T
+            axis = np.stack([-np.arctan2(z, y), 0 * y, np.arctan2(x, y)], axis=1)
+            tilt = Rotation.from_rotvec(axis) * Rotation.from_rotvec(pose[:, 0])
+            pose[:, 0] = anatomy.remove_heading(tilt).as_rotvec()
+        return pose
+
+    def _flatten_soles(self, pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
+        """Lay the feet near the ground flat on it, as far as the ankles go."""
+        joints, rotations = anatomy.forward_kinematics(pose, self.rest_joints)
+        height = joints[:, _ANKLES, 1]
+        on_ground = height < height.min(axis=1, keepdims=True) + 0.06
+        flat = pose.copy()
+        for side, (ankle, toe) in enumerate(zip(_ANKLES, _TOES, strict=True)):
+            shin = Rotation.from_matrix(rotations[:, SMPL_NAMES.index("LR"[side] + "_Knee")])
+            foot = shin * Rotation.from_rotvec(pose[:, ankle])
+            level = anatomy.remove_heading(foot).inv()
+            level = foot * level  # its heading alone
+            turned = (shin.inv() * level).as_rotvec()
+            flat[:, ankle] = np.where(on_ground[:, side, None], turned, pose[:, ankle])
+            flat[:, toe] = np.where(on_ground[:, side, None], 0, pose[:, toe])
+        return anatomy.clip_to_limits(flat)
+
+    def is_possible(
+        self, pose: Float[np.ndarray, "n 24 3"], kind: Int[np.ndarray, "n"]
+    ) -> Bool[np.ndarray, "n"]:
+        """Say which poses a body can take: within limits, not through itself or the ground.
+
+        AMASS's poses are as people did them, and are not judged.
+        """
+        posed = anatomy.forward_kinematics(pose, self.rest_joints)
+        possible = anatomy.within_limits(pose)
+        possible &= self_collision.penetration(*posed) <= self_collision.SOFT
+        lowest = self_collision.lowest(*posed)
+        for number, archetype in enumerate(ARCHETYPES.values()):
+            if archetype.stands_on:
+                ground = np.min([lowest[part] for part in archetype.stands_on], axis=0)
+                others = np.min([lowest[p] for p in lowest if p not in archetype.stands_on], axis=0)
+                possible &= (kind != number) | (others > ground - SUNK)
+        return possible | (kind == self.kinds.index("amass"))
