@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from models.person_detector import PersonDetector
-from models.pretrained import load_model
+from models.pretrained import load_model, released_weights
 from models.smpl import Estimate
 from models.smpler import SMPLer
 from utils.export import (
@@ -39,7 +39,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--img_path", type=Path, default=SAMPLES / "im01.png", help="a photo, or a folder of them")
     add("--device", default="cuda", help="cuda, cuda:1, cpu; without a GPU the CPU does it")
-    add("--checkpoint", type=Path, help="weights, published or ours")
+    add("--checkpoint", type=Path, help="weights, published or ours; default: the open weights")
     add("--body", type=Path, help="SMPL's .pkl or .npz; default: the checkpoint's, SMPL, open body")
     add("--out_dir", type=Path, default=Path("outputs"), help="where results are written")
     add("--bbox", type=_box, help="x,y,w,h of the person in photo pixels, instead of the detector")
@@ -57,11 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         arguments.out_dir.mkdir(parents=True, exist_ok=True)
         device = choose_device(arguments.device)
         torch.manual_seed(0)  # without weights, the initial parameters are always the same
-        model = load_model(None, arguments.checkpoint, arguments.body, device=device)
+        checkpoint = arguments.checkpoint or released_weights()
+        model = load_model(None, checkpoint, arguments.body, device=device)
         detector = None if arguments.bbox else PersonDetector.load(device=device)
     except (OSError, ValueError) as error:
         return _complain(error)
-    weights = describe_weights(arguments.checkpoint)
+    weights = describe_weights(checkpoint)
     failures = 0
     for path, name in zip(photos, output_names(photos), strict=True):
         try:
@@ -200,7 +201,7 @@ def person_numbers(
         return None if batch is None else window.to_photo(of_person(batch))
 
     rotmat, cam = of_person(estimate.rotmat), of_person(estimate.cam)
-    crop_box = (window.x, window.y, window.width, window.height)
+    crop_box = tuple(float(x) for x in (window.x, window.y, window.width, window.height))
     return {
         "pose": Rotation.from_matrix(rotmat).as_rotvec().reshape(-1).astype(np.float32),
         "rotmat": rotmat,
@@ -242,7 +243,7 @@ def write_results(photo: np.ndarray, people: list[PersonResult], out_dir: Path, 
 def vertices_in_photo(person: PersonResult) -> np.ndarray:
     """Return (V, 3): photo pixels by the crop camera, and depth in the same unit."""
     scale, *shift = person.cam
-    window = CropWindow(*person.crop)
+    window = CropWindow(*person.crop.tolist())
     places = window.to_photo(scale * (person.vertices[:, :2] + np.array(shift)))
     depth = person.vertices[:, 2:] * scale * window.width / 2
     return np.concatenate([places, depth], axis=1)

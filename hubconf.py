@@ -10,7 +10,7 @@ import torch
 from models.pretrained import load_model, resolve_body
 from models.smpl import SMPL
 
-dependencies = ["torch", "numpy", "scipy", "jaxtyping"]
+dependencies = ["torch", "numpy", "scipy", "jaxtyping", "safetensors"]
 
 
 def smpler(checkpoint=None, body=None, regressor=None, device="cpu"):
@@ -32,6 +32,11 @@ def smpler_l(checkpoint=None, body=None, regressor=None, device="cpu"):
     return load_model("smpler-l", checkpoint, body, regressor, device)
 
 
+def smpler_lite(checkpoint=None, body=None, regressor=None, device="cpu"):
+    """SMPLer on a small backbone: EfficientNet-Lite0; arguments as `smpler`."""
+    return load_model("smpler-lite", checkpoint, body, regressor, device)
+
+
 def smpler_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
     """The stage-1 model: HRNet-W32 and the initial regressor; arguments as `smpler`."""
     return load_model("smpler-backbone", checkpoint, body, regressor, device)
@@ -40,6 +45,11 @@ def smpler_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
 def smpler_l_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
     """The stage-1 model of SMPLer-L: HRNet-W48; arguments as `smpler`."""
     return load_model("smpler-l-backbone", checkpoint, body, regressor, device)
+
+
+def smpler_lite_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
+    """The stage-1 model of SMPLer-lite; arguments as `smpler`."""
+    return load_model("smpler-lite-backbone", checkpoint, body, regressor, device)
 
 
 def body(body=None, regressor=None, device="cpu") -> torch.nn.Module:

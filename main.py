@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from datasets import PROTOCOLS, Protocol
 from datasets.human_mesh import HumanMesh
+from models.backbone_weights import BACKBONE_FILES, load_backbone
 from models.body import Body, default_body, gendered_bodies, load_h36m_regressor
 from models.losses import SMPLLoss
-from models.pretrained import HRNET_FILES, Checkpoint, load_hrnet, load_weights, read_checkpoint
+from models.pretrained import Checkpoint, load_weights, read_checkpoint
 from models.smpl import SMPL, Estimate, GenderedSMPL
-from models.smpler import SMPLer, SMPLerConfig, build_smpler
+from models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler
 from utils.distributed import Processes, start_processes
 from utils.engine import Batch, Precision, evaluate, merge_shards
 from utils.geometry import project
@@ -65,6 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--auto_load", type=int, choices=[0, 1], default=0, help="1: continue EXP_NAME")
     add("--clip_grad", type=float, help="largest norm of the gradient")
     add = parser.add_argument_group("beyond the published").add_argument
+    add("--backbone", choices=list(BACKBONES), help="instead of HRNet of --hrnet_type")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
     add("--channels_last", action="store_true", help="memory layout of images and convolutions")
@@ -153,17 +155,18 @@ def choose_body(protocol: Protocol, checkpoint: Checkpoint | None) -> Body:
 
 
 def build_model(arguments: argparse.Namespace, body: Body, checkpoint: Checkpoint | None) -> SMPLer:
-    """Return the model with its weights: the checkpoint's, else HRNet's, else initial ones."""
+    """Return the model with the weights of the checkpoint, else of its backbone, else initial."""
     num_blocks = arguments.num_transformers if arguments.model_type == "smpler" else 0
-    model = build_smpler(SMPLerConfig(arguments.hrnet_type, num_blocks=num_blocks), body)
+    backbone = arguments.backbone or f"hrnet-{arguments.hrnet_type}"
+    model = build_smpler(SMPLerConfig(backbone, num_blocks=num_blocks), body)
     if checkpoint:
         absent = load_weights(model, checkpoint, stage_1_may_start=not arguments.eval_only)
         if absent:
             log.info("%s starts the backbone; the blocks are new.", checkpoint.source)
         return model
-    path = HRNET_FILES[arguments.hrnet_type]
+    path = BACKBONE_FILES[backbone]
     if path.is_file():
-        load_hrnet(model.backbone, path)
+        load_backbone(model.backbone, path)
         log.info("Backbone: %s.", display(path))
     else:
         log.info("Backbone: from initialisation; %s is not there.", display(path))

@@ -20,6 +20,9 @@ class HRNet(nn.Module):
     image's. There is no classification or heatmap head.
     """
 
+    pixel_mean = (0.485, 0.456, 0.406)
+    pixel_std = (0.229, 0.224, 0.225)
+
     def __init__(self, width: int):
         super().__init__()
         self.channels = tuple(width * 2**branch for branch in range(4))

@@ -1,12 +1,14 @@
 """SMPLer (Xu, Liu, Yan, TPAMI 2024): one image in; a posed body out, refined in stages."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.body import Body, mean_parameters
+from models.efficientnet import SCALES, EfficientNetLite
 from models.hrnet import WIDTHS, HRNet
 from models.regressor import IterativeRegressor
 from models.smpl import SMPL, Estimate
@@ -14,16 +16,18 @@ from models.transformer import QueryEmbedding, TransformerBlock
 from utils.geometry import rot6d_to_rotmat
 
 IMAGE_SIZE = 224
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKBONES = {f"hrnet-{name}": partial(HRNet, width) for name, width in WIDTHS.items()} | {
+    f"efficientnet-{name}": partial(EfficientNetLite, name) for name in SCALES
+}
+"""Each gives four maps of 1/4 to 1/32 of the image's side, and tells the pixels it expects."""
 
 
 @dataclass(frozen=True)
 class SMPLerConfig:
     """Every number that shapes the network; saved in each checkpoint."""
 
-    hrnet: str = "w32"
-    """Backbone: `w32` or `w48`."""
+    backbone: str = "hrnet-w32"
+    """A name in `BACKBONES`."""
     num_blocks: int = 3
     """Transformer blocks; with none, the model is the stage-1 baseline."""
     num_units: int = 2
@@ -33,8 +37,9 @@ class SMPLerConfig:
     dropout: float = 0.1
 
     def __post_init__(self):
-        if self.hrnet not in WIDTHS:
-            raise ValueError(f"hrnet is {self.hrnet!r}; choose one of {', '.join(WIDTHS)}.")
+        if self.backbone not in BACKBONES:
+            known = ", ".join(BACKBONES)
+            raise ValueError(f"backbone is {self.backbone!r}; choose one of {known}.")
         if self.num_blocks < 0:
             raise ValueError(f"num_blocks is {self.num_blocks}; it cannot be negative.")
         if self.dim % self.num_heads:
@@ -46,10 +51,12 @@ class SMPLerConfig:
 
 
 PRESETS = {
-    "smpler": SMPLerConfig(hrnet="w32"),
-    "smpler-l": SMPLerConfig(hrnet="w48"),
-    "smpler-backbone": SMPLerConfig(hrnet="w32", num_blocks=0),
-    "smpler-l-backbone": SMPLerConfig(hrnet="w48", num_blocks=0),
+    "smpler": SMPLerConfig(backbone="hrnet-w32"),
+    "smpler-l": SMPLerConfig(backbone="hrnet-w48"),
+    "smpler-lite": SMPLerConfig(backbone="efficientnet-lite0"),
+    "smpler-backbone": SMPLerConfig(backbone="hrnet-w32", num_blocks=0),
+    "smpler-l-backbone": SMPLerConfig(backbone="hrnet-w48", num_blocks=0),
+    "smpler-lite-backbone": SMPLerConfig(backbone="efficientnet-lite0", num_blocks=0),
 }
 
 
@@ -81,9 +88,10 @@ class SMPLer(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
-        self.backbone = HRNet(WIDTHS[config.hrnet])
+        self.backbone = BACKBONES[config.backbone]()
+        mean, std = (torch.tensor(x) for x in (self.backbone.pixel_mean, self.backbone.pixel_std))
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("std", std[:, None, None], persistent=False)
         channels = self.backbone.channels
         self.regressor = IterativeRegressor(channels[-1], mean_rot6d, mean_betas)
         if config.num_blocks:

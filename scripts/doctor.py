@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from models import body
-from models.pretrained import HRNET_FILES
+from models.backbone_weights import BACKBONE_FILES
 from utils.paths import META_DATA, PRETRAINED, ROOT, SAMPLES, display
 
 OK, MISSING, OPTIONAL = "ok", "MISSING", "optional"
@@ -129,14 +129,14 @@ def _check_regressor(path: Path, num_vertices: int) -> Finding:
 
 
 def check_weights() -> Iterator[Finding]:
-    """The person detector, HRNet's weights and the published checkpoints."""
+    """The person detector, what the backbones start from, and the published checkpoints."""
     detector = PRETRAINED / "person_detector.npz"
     if detector.is_file():
         yield OK, f"Person detector: {display(detector)}."
     else:
         yield MISSING, f"{display(detector)}: `git checkout pretrained` restores it."
-    for name, path in HRNET_FILES.items():
-        yield _present(f"HRNet-{name.upper()} pose weights", path)
+    for name, path in BACKBONE_FILES.items():
+        yield _present(f"Weights that {name} starts from", path)
     for name in PUBLISHED_WEIGHTS:
         yield _present("Published weights", PRETRAINED / name)
 

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from models.backbone_weights import load_hrnet
 from models.body import open_body
 from models.hrnet import WIDTHS, HRNet
 from models.pretrained import (
-    load_hrnet,
     load_model,
     load_weights,
-    our_name,
     read_checkpoint,
     resolve_body,
 )
+from models.published import our_name
 from models.smpler import PRESETS, SMPLer, build_smpler
 from tests import standin
 
@@ -82,7 +82,7 @@ def test_a_tensor_too_few_too_many_or_too_large_is_named(damage, message, tiny_b
 
 def test_another_models_weights_are_refused_by_name(tiny_body):
     state = standin.published_state_dict("backbone", "w48")
-    with pytest.raises(ValueError, match="hrnet w48 and 0 blocks.*hrnet w32 and 3 blocks"):
+    with pytest.raises(ValueError, match="hrnet-w48 and 0 blocks.*hrnet-w32 and 3 blocks"):
         load_model("smpler", state, tiny_body)
 
 

@@ -9,8 +9,10 @@ from tests import standin
 COUNTS = {
     "smpler": 37_355_950,
     "smpler-l": 73_615_150,
+    "smpler-lite": 11_089_134,
     "smpler-backbone": 30_939_997,
     "smpler-l-backbone": 67_090_653,
+    "smpler-lite-backbone": 4_658_845,
 }
 GOLDEN_FILES = {
     "backbone_w32_h36m": "smpler-backbone",
@@ -75,7 +77,7 @@ def test_official_style_checkpoint_brings_its_own_body(standin_arrays, tmp_path)
 
 @pytest.mark.filterwarnings("ignore:No trained weights")
 @pytest.mark.parametrize("preset", PRESETS)
-def test_parameter_counts_are_the_published_ones(preset, tiny_body):
+def test_parameter_counts_are_exact(preset, tiny_body):
     model = load_model(preset, body=tiny_body)
     assert sum(p.numel() for p in model.parameters()) == COUNTS[preset]
 
@@ -114,7 +116,11 @@ def test_rotations_stay_rotations_through_the_blocks(small_model):
 
 @pytest.mark.parametrize(
     ("change", "names"),
-    [({"hrnet": "w18"}, "w18.*w32, w48"), ({"num_blocks": -1}, "-1"), ({"dim": 130}, "130.*4")],
+    [
+        ({"backbone": "hrnet-w18"}, "w18.*w32.*w48.*lite0"),
+        ({"num_blocks": -1}, "-1"),
+        ({"dim": 130}, "130.*4"),
+    ],
 )
 def test_impossible_configurations_are_named(change, names):
     with pytest.raises(ValueError, match=names):

@@ -1,0 +1,66 @@
+"""Turn a training's checkpoint into a file to ship: python -m scripts.release_weights CHECKPOINT.
+
+int8 per output channel with scales; the configuration, the body's identity and how it was trained
+are inside. `demo.py`, `hubconf.py` and `main.py --load_checkpoint` read it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from models.pretrained import RELEASED_FILES, read_checkpoint
+from models.quantized import read_quantized, write_quantized
+from models.smpler import PRESETS
+from models.weight_files import read_tensors
+from utils.paths import display
+
+KEPT = ("body", "protocol", "metric", "global_iter", "batch_size", "arguments")
+"""What is told about the training, as the trainer wrote it; `metric` is the evaluation's MPJPE."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file; return 0, or 2 with one sentence when that is impossible."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="such as logs/smpler/checkpoints/best.pt")
+    parser.add_argument("--out", type=Path, help="default: the preset's place in pretrained/")
+    arguments = parser.parse_args(argv)
+    try:
+        out = release(arguments.checkpoint, arguments.out)
+    except (OSError, ValueError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    print(f"{display(out)}: {out.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def release(path: Path, out: Path | None = None) -> Path:
+    """Write the int8 file of a checkpoint and return its place.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it is not one of our trainer, or its model has no place of its own.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.body_sha256 is None:
+        raise ValueError(
+            f"{checkpoint.source} does not say on which body it was trained; only checkpoints that "
+            "main.py wrote can be released."
+        )
+    content = read_tensors(path)
+    about = {key: content[key] for key in KEPT if key in content}
+    out = out or place_of(checkpoint.config, checkpoint.source)
+    write_quantized(out, checkpoint.state, {"config": checkpoint.config.to_dict(), **about})
+    read_quantized(out)  # what cannot be read back must not be shipped
+    return out
+
+
+def place_of(config, source: str) -> Path:
+    """Return where the demo looks for weights of this configuration."""
+    for preset, path in RELEASED_FILES.items():
+        if PRESETS[preset] == config:
+            return path
+    raise ValueError(f"{source} is none of {', '.join(RELEASED_FILES)}; say --out FILE.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
