@@ -84,7 +84,7 @@ WHOLE_BOX_SHARE = 0.15
 """How often the box of a person cut by the photo's border is that of the whole person."""
 CUT_SHARES = {"none": 0.8, "bottom": 0.11, "left": 0.035, "right": 0.035, "top": 0.02}
 """Which border of the photo cuts the person off."""
-NEAR_SHARE = 0.08
+NEAR_SHARE = 0.055
 """How often a border that does not cut the person runs through the margin round it."""
 
 

@@ -13,10 +13,14 @@ import numba
 import numpy as np
 
 from datasets.surfaces import (
+    DETAIL_REPEATS,
     GROUND_REACH,
     NEAREST,
     SHADOW_BIAS,
     SHININESS,
+    SKY_RADIUS,
+    SKY_SHARE,
+    SUN_RADIUS,
     TEXTURE_TO_LINEAR,
     TRANSPARENT,
 )
@@ -214,17 +218,17 @@ def depth_map(points, faces, size):
 
 
 @numba.njit(**_COMPILE)
-def _sunlit(x, y, z, to_map, shadow_map):
-    """Share of the sun that reaches a point: 3 x 3 texels round its place in the shadow map."""
+def _reached(x, y, z, to_map, shadow_map, radius):
+    """Share of a light that reaches a point: of the texels round its place in the shadow map."""
     size = len(shadow_map)
     j = int(np.floor(to_map[0, 0] * x + to_map[0, 1] * y + to_map[0, 2] * z + to_map[0, 3]))
     i = int(np.floor(to_map[1, 0] * x + to_map[1, 1] * y + to_map[1, 2] * z + to_map[1, 3]))
     depth = to_map[2, 0] * x + to_map[2, 1] * y + to_map[2, 2] * z + to_map[2, 3] - SHADOW_BIAS
     shaded = 0
-    for row in range(max(i - 1, 0), min(i + 2, size)):
-        for column in range(max(j - 1, 0), min(j + 2, size)):
+    for row in range(max(i - radius, 0), min(i + radius + 1, size)):
+        for column in range(max(j - radius, 0), min(j + radius + 1, size)):
             shaded += shadow_map[row, column] < depth
-    return 1 - np.float32(shaded / 9)
+    return ONE - np.float32(shaded) / np.float32((2 * radius + 1) ** 2)
 
 
 @numba.njit(**_COMPILE)
@@ -274,7 +278,7 @@ def _blend(image, i0, i1, j0, j1, w00, w01, w10, w11, channel):
 
 
 @numba.njit(**_COMPILE)
-def shade(fragments, geometry, materials, surfaces, looks, light, to_map, shadow_map, samples):
+def shade(fragments, geometry, materials, surfaces, looks, light, shadows, samples):
     """Light what every sample sees and average it over the picture's pixels.
 
     Args:
@@ -285,8 +289,8 @@ def shade(fragments, geometry, materials, surfaces, looks, light, to_map, shadow
         looks: of each material: colour matrix (m, 3, 3) on the texture's linear light, strength of
             the highlight (m,), actor (m,): 0 is the subject.
         light: sh (9, 3) of `_irradiance`, direction to the sun (3,), the sun's colour (3,).
-        to_map: (3, 4) from the camera frame to pixels and depth of the shadow map.
-        shadow_map: (s, s) what `depth_map` returns.
+        shadows: of the sun, then of the sky above: (3, 4) from the camera frame to pixels and depth
+            of a map (s, s), what `depth_map` returns.
         samples: per pixel, along each axis.
 
     Returns:
@@ -299,6 +303,7 @@ def shade(fragments, geometry, materials, surfaces, looks, light, to_map, shadow
     uv, textures, texture, cull, _ = surfaces
     matrices, highlight, actor = looks
     sh, sun, sun_color = light
+    to_map, shadow_map, to_sky, sky_map = shadows
     size = len(face_index) // samples
     share = np.float32(1 / samples**2)
     color = np.zeros((size, size, 3), np.float32)
@@ -334,15 +339,12 @@ def shade(fragments, geometry, materials, surfaces, looks, light, to_map, shadow
                 scale = -scale  # the inside of a garment
             nx, ny, nz = nx * scale, ny * scale, nz * scale
             towards = nx * sun[0] + ny * sun[1] + nz * sun[2]
+            ox, oy, oz = px + SHADOW_BIAS * nx, py + SHADOW_BIAS * ny, pz + SHADOW_BIAS * nz
             sunlit = np.float32(0)
             if towards > 0:
-                sunlit = _sunlit(
-                    px + SHADOW_BIAS * nx,
-                    py + SHADOW_BIAS * ny,
-                    pz + SHADOW_BIAS * nz,
-                    to_map,
-                    shadow_map,
-                )
+                sunlit = _reached(ox, oy, oz, to_map, shadow_map, SUN_RADIUS)
+            sky = _reached(ox, oy, oz, to_sky, sky_map, SKY_RADIUS)
+            ambient = ONE - SKY_SHARE * (ONE - sky)
             hx, hy, hz = sun[0] - px / away, sun[1] - py / away, sun[2] - pz / away
             half = (nx * hx + ny * hy + nz * hz) / np.sqrt(
                 hx * hx + hy * hy + hz * hz + np.float32(1e-12)
@@ -357,53 +359,66 @@ def shade(fragments, geometry, materials, surfaces, looks, light, to_map, shadow
                     + matrices[m, k, 1] * albedo[1]
                     + matrices[m, k, 2] * albedo[2]
                 )
-                received = _irradiance(sh, k, nx, ny, nz) + max(towards, 0) * sunlit * sun_color[k]
+                received = ambient * _irradiance(sh, k, nx, ny, nz)
+                received += max(towards, np.float32(0)) * sunlit * sun_color[k]
                 mixed = max(mixed, np.float32(0)) * received + gloss * sun_color[k]
                 color[i, j, k] += share * mixed
     return color, coverage, mask, depth, parts
 
 
 @numba.njit(**_COMPILE)
-def backdrop(panorama, to_panorama, focal, center, ground, to_map, shadow_map, strength, size):
+def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, detail, size):
     """Paint the surroundings, and on the ground the shadow of everything.
 
     Args:
-        panorama: (h, w, 3) linear light, equirectangular: columns are the angle from +z towards
-            +x from -pi to pi, rows the angle from +y from 0 to pi.
+        encoded: panorama (h, w, 3) uint8 sRGB, equirectangular: columns are the angle from +z
+            towards +x from -pi to pi, rows that from +y from 0 to pi; and the light of its white.
         to_panorama: (3, 3) from the camera's axes to the panorama's (y up).
         focal: of the scene, and of the surroundings, which may be seen wider: px.
         center: (2,) principal point, px.
         ground: (4,) unit normal in the camera frame (it points up), and n . x of its points.
-        to_map: (3, 4) from the camera frame to the shadow map.
-        shadow_map: (s, s).
-        strength: (3,) share of each colour's light that the sun's shadow takes.
+        shadows: as `shade` takes them.
+        shade_share: (3,) share of each colour's light on the ground that is the sun's.
+        detail: strength, and a pattern (s, s) in [-1, 1] that repeats: what the panorama is too
+            coarse to show.
         size: height and width, px.
     """
+    to_map, shadow_map, to_sky, sky_map = shadows
+    (panorama, white), (strength, pattern) = encoded, detail
     height, width = panorama.shape[:2]
+    pattern_size = len(pattern)
+    rows, columns = DETAIL_REPEATS * pattern_size, 2 * DETAIL_REPEATS * pattern_size
     image = np.empty((size, size, 3), np.float32)
     for row in range(size):
         for column in range(size):
             x, y = np.float32(column + 0.5) - center[0], np.float32(row + 0.5) - center[1]
-            dx, dy, dz = x / focal[1], y / focal[1], np.float32(1)
-            ex = to_panorama[0, 0] * dx + to_panorama[0, 1] * dy + to_panorama[0, 2] * dz
-            ey = to_panorama[1, 0] * dx + to_panorama[1, 1] * dy + to_panorama[1, 2] * dz
-            ez = to_panorama[2, 0] * dx + to_panorama[2, 1] * dy + to_panorama[2, 2] * dz
+            dx, dy = x / focal[1], y / focal[1]
+            ex = to_panorama[0, 0] * dx + to_panorama[0, 1] * dy + to_panorama[0, 2]
+            ey = to_panorama[1, 0] * dx + to_panorama[1, 1] * dy + to_panorama[1, 2]
+            ez = to_panorama[2, 0] * dx + to_panorama[2, 1] * dy + to_panorama[2, 2]
             level = np.sqrt(ex * ex + ez * ez)
-            u = (np.arctan2(ex, ez) / np.float32(2 * np.pi) + np.float32(0.5)) * width
-            v = np.arctan2(level, ey) / np.float32(np.pi) * height
-            u, v = u - np.float32(0.5), min(max(v - np.float32(0.5), 0), height - 1)
-            j, i = int(np.floor(u)), int(np.floor(v))
+            u = np.arctan2(ex, ez) / np.float32(2 * np.pi) + HALF
+            v = np.arctan2(level, ey) / np.float32(np.pi)
+            j, i = int(u * columns) % pattern_size, int(v * rows) % pattern_size
+            grain = white * (ONE + strength * pattern[i, j])
+            u, v = u * width - HALF, min(max(v * height - HALF, np.float32(0)), height - ONE)
+            j, i = int(np.floor(u)), int(v)
             fu, fv = np.float32(u - j), np.float32(v - i)
             i1, j0, j1 = min(i + 1, height - 1), j % width, (j + 1) % width
+            w00, w01 = (ONE - fu) * (ONE - fv), fu * (ONE - fv)
+            w10, w11 = (ONE - fu) * fv, fu * fv
             dx, dy = x / focal[0], y / focal[0]
-            slope = ground[0] * dx + ground[1] * dy + ground[2] * dz
-            dark = np.float32(0)
+            slope = ground[0] * dx + ground[1] * dy + ground[2]
+            sun_dark, sky_dark = np.float32(0), np.float32(0)
             if abs(slope) > np.float32(1e-4):
                 z = ground[3] / slope
                 if 0 < z < GROUND_REACH:
-                    dark = 1 - _sunlit(dx * z, dy * z, z, to_map, shadow_map)
+                    sun_dark = ONE - _reached(dx * z, dy * z, z, to_map, shadow_map, SUN_RADIUS)
+                    sky_dark = ONE - _reached(dx * z, dy * z, z, to_sky, sky_map, SKY_RADIUS)
             for k in range(3):
-                top = (1 - fu) * panorama[i, j0, k] + fu * panorama[i, j1, k]
-                bottom = (1 - fu) * panorama[i1, j0, k] + fu * panorama[i1, j1, k]
-                image[row, column, k] = ((1 - fv) * top + fv * bottom) * (1 - dark * strength[k])
+                light = grain * _blend(panorama, i, i1, j0, j1, w00, w01, w10, w11, k)
+                sky_share = SKY_SHARE * (ONE - shade_share[k])
+                image[row, column, k] = light * (
+                    ONE - sun_dark * shade_share[k] - sky_dark * sky_share
+                )
     return image

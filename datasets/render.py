@@ -17,21 +17,23 @@ from datasets.kernels import (
     vertex_normals,
 )
 from datasets.people import People
-from datasets.scenes import WIDEST_CROP, Scene
+from datasets.scenes import LEAST_VIEW, Scene
+from datasets.surfaces import encode_panorama
+from datasets.textures import NOISE
 from datasets.wardrobe import Panorama
 from utils.image import CROP_SIZE
 
 SAMPLES = 2
 """Along each axis of a pixel."""
-SHADOW_SIZE = 192
-"""Pixels of the shadow map's side."""
-SHADOW_REACH = 0.3
-"""Metres round the actors that the shadow map sees."""
+SUN_MAP_SIZE, SKY_MAP_SIZE = 192, 72
+"""Pixels of the shadow maps' sides."""
+WIDEST_FOCAL = CROP_SIZE / 2 / np.tan(np.deg2rad(LEAST_VIEW) / 2)
+"""Crop pixels: the surroundings are seen with this focal length, or a shorter one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """What the camera sees; s = CROP_SIZE."""
+    """What the camera sees; s = CROP_SIZE, or more with a margin."""
 
     light: Float[np.ndarray, "s s 3"]
     """Linear."""
@@ -65,10 +67,12 @@ class Renderer:
 
     def __init__(self, people: People, panoramas: Sequence[Panorama]):
         self.people = people
-        self.panoramas = [np.ascontiguousarray(p.image, np.float32) for p in panoramas]
+        self.panoramas = [encode_panorama(panorama.image) for panorama in panoramas]
+        noise = people.textures[people.patterns[NOISE], ..., 0]
+        self._detail = noise.astype(np.float32) / 127.5 - 1
 
-    def render(self, scene: Scene) -> Rendering:
-        """Return what the scene's camera sees."""
+    def render(self, scene: Scene, margin: int = 0) -> Rendering:
+        """Return what the scene's camera sees, with so many pixels more on every side."""
         packed = self.pack(scene.actors)
         faces = packed.faces
         parts = [part for actor in scene.actors for part in actor.parts]
@@ -85,38 +89,30 @@ class Renderer:
             np.array([self.people.layers.table[part.layer].tested for part in parts]),
         )
         framing, light = scene.framing, scene.light
-        focal, center = np.float32(framing.focal), framing.center.astype(np.float32)
+        focal, center = np.float32(framing.focal), (framing.center + margin).astype(np.float32)
         points = project(packed.vertices, SAMPLES * focal, SAMPLES * center)
-        size = SAMPLES * CROP_SIZE
-        fragments = rasterize(points, faces, packed.materials, surfaces, size)
-        to_map = shadow_camera(packed.vertices, light.sun)
-        shadow_map = depth_map(
-            (packed.vertices @ to_map[:, :3].T + to_map[:, 3]), faces, SHADOW_SIZE
+        size = CROP_SIZE + 2 * margin
+        fragments = rasterize(points, faces, packed.materials, surfaces, SAMPLES * size)
+        shadows = (
+            *shadow_map(packed, light.sun, SUN_MAP_SIZE),
+            *shadow_map(packed, scene.ground[:3], SKY_MAP_SIZE),
         )
         normals = vertex_normals(packed.vertices, faces)
         geometry = (packed.vertices, normals, faces, self.people.layers.part[packed.source])
         lamps = tuple(x.astype(np.float32) for x in (light.sh, light.sun, light.sun_color))
         color, alpha, mask, depth, part_map = shade(
-            fragments,
-            geometry,
-            packed.materials,
-            surfaces,
-            looks,
-            lamps,
-            to_map,
-            shadow_map,
-            SAMPLES,
+            fragments, geometry, packed.materials, surfaces, looks, lamps, shadows, SAMPLES
         )
         around = backdrop(
             self.panoramas[light.panorama],
             light.to_panorama.astype(np.float32),
-            np.array([focal, min(focal, widest_focal())], np.float32),
+            np.array([focal, min(focal, WIDEST_FOCAL)], np.float32),
             center,
             scene.ground.astype(np.float32),
-            to_map,
-            shadow_map,
+            shadows,
             light.shade.astype(np.float32),
-            CROP_SIZE,
+            (np.float32(light.detail), self._detail),
+            size,
         )
         picture = color + around * (1 - alpha[..., None])
         body = packed.vertices[: len(self.people.body.v_template)]
@@ -147,20 +143,28 @@ class Renderer:
         return Packed(*joined, np.array(owner))
 
 
+def shadow_map(
+    packed: Packed, towards: Float[np.ndarray, "3"], size: int
+) -> tuple[Float[np.ndarray, "3 4"], Float[np.ndarray, "{size} {size}"]]:
+    """Return the depths that a distant light sees, and the map to them from the camera frame.
+
+    Args:
+        towards: unit vector from the scene to the light.
+        size: pixels of the map's side.
+    """
+    to_map = shadow_camera(packed.vertices, towards, size)
+    return to_map, depth_map(packed.vertices @ to_map[:, :3].T + to_map[:, 3], packed.faces, size)
+
+
 def shadow_camera(
-    vertices: Float[np.ndarray, "n 3"], sun: Float[np.ndarray, "3"]
+    vertices: Float[np.ndarray, "n 3"], towards: Float[np.ndarray, "3"], size: int
 ) -> Float[np.ndarray, "3 4"]:
-    """Return the map from the camera frame to pixels and depth of the shadow map."""
-    across = np.cross(sun, [0.02, 0.1, 1.0])
+    """Return the orthographic map to pixels and depth in which a light sees all vertices."""
+    across = np.cross(towards, [0.02, 0.1, 1.0])
     across /= np.linalg.norm(across)
-    axes = np.stack([across, np.cross(sun, across), -sun])
+    axes = np.stack([across, np.cross(towards, across), -towards])
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     middle, reach = (low + high) / 2, np.linalg.norm(high - low) / 2
-    axes[:2] *= SHADOW_SIZE / (2 * reach)
-    offset = np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, 0]) - axes @ middle
+    axes[:2] *= size / (2 * reach)
+    offset = np.array([size / 2, size / 2, 0]) - axes @ middle
     return np.column_stack([axes, offset]).astype(np.float32)
-
-
-def widest_focal() -> float:
-    """Focal length in crop pixels at which the surroundings are seen no wider than WIDEST_CROP."""
-    return CROP_SIZE / 2 / np.tan(np.deg2rad(WIDEST_CROP) / 2)

@@ -24,7 +24,7 @@ SOLE = 0.02
 """Metres between the ground and the lowest point of a body: it wears shoes."""
 MIN_SUN_HEIGHT = 0.15
 """Sine of the least angle at which the sun stands above the ground."""
-WIDEST_CROP = 40.0
+LEAST_VIEW = 55.0
 """Degrees that a crop's surroundings show at least: panoramas are coarse."""
 FLIP_CAMERA = np.diag([1.0, -1.0, -1.0])
 """From y up, z towards the viewer, to y down, z away."""
@@ -40,10 +40,12 @@ class Light:
     """Unit vector towards the sun."""
     sun_color: Float[np.ndarray, "3"]
     shade: Float[np.ndarray, "3"]
-    """Share of the ground's light that a shadow takes."""
+    """Share of the ground's light that is the sun's."""
     panorama: int
     to_panorama: Float[np.ndarray, "3 3"]
     """From the camera's axes to the panorama's."""
+    detail: float
+    """Strength of the fine pattern on the surroundings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,7 @@ def sample_light(
         shade=direct / (direct + ambient),
         panorama=number,
         to_panorama=to_panorama,
+        detail=rng.uniform(0, 0.25),
     )
 
 

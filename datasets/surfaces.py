@@ -1,12 +1,19 @@
 """What surfaces look like under a light: the numbers that the numba and the torch path share."""
 
+import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 NEAREST = np.float32(0.05)
 """Triangles with a corner nearer to the camera than this, in metres, are left out."""
 SHADOW_BIAS = np.float32(0.02)
 """Metres towards the sun, and along the normal, that a point is moved before it asks for shade."""
+SUN_RADIUS, SKY_RADIUS = 1, 2
+"""Texels of the shadow maps, on every side, over which the sun's and the sky's shadows are soft."""
+SKY_SHARE = np.float32(0.6)
+"""Share of the ambient light that what stands above a point can take."""
+DETAIL_REPEATS = 8
+"""How often the fine pattern repeats from zenith to nadir."""
 SHININESS = 20
 """Exponent of the highlight (Blinn, SIGGRAPH 1977)."""
 GROUND_REACH = np.float32(30.0)
@@ -30,6 +37,19 @@ def linear_to_srgb(value: np.ndarray) -> np.ndarray:
 
 
 TEXTURE_TO_LINEAR = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+
+
+def encode_panorama(
+    image: Float[np.ndarray, "h w 3"],
+) -> tuple[UInt8[np.ndarray, "{2*h} {2*w} 3"], np.float32]:
+    """Return a panorama's light as sRGB, twice as fine and smooth, and the light of its white."""
+    white = np.float32(image.max())
+    level = linear_to_srgb(np.asarray(image, np.float32) / white).astype(np.float32)
+    level = np.pad(level, ((4, 4), (0, 0), (0, 0)), mode="edge")
+    level = np.pad(level, ((0, 0), (4, 4), (0, 0)), mode="wrap")
+    level = cv2.resize(level, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    level = cv2.blur(level, (3, 3))[8:-8, 8:-8]
+    return np.rint(255 * np.clip(level, 0, 1)).astype(np.uint8), white
 
 
 def sh_basis(directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 9"]:

@@ -50,6 +50,7 @@ class SyntheticPeople(IterableDataset):
         split: `train`: with the published augmentation; `val`: without, and with clothes, hair,
             skins and places that training never sees.
         options: further keys, of OPTIONS.
+        augment: with the published augmentation or without; default: in training.
         rank, world_size: which process of how many iterates; each gets its own samples.
 
     Raises:
@@ -64,6 +65,7 @@ class SyntheticPeople(IterableDataset):
         split: str = "train",
         seed: int = 0,
         options: Sequence[str] = (),
+        augment: bool | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -83,6 +85,7 @@ class SyntheticPeople(IterableDataset):
 
         wardrobe = (wardrobe or load_wardrobe()).split(split)
         self.split, self.seed, self.options = split, seed, tuple(options)
+        self.augment = split == "train" if augment is None else augment
         self.rank, self.world_size = rank, world_size
         self.poses, self.panoramas = poses, wardrobe.panoramas
         self.people = People(body, wardrobe)
@@ -106,8 +109,7 @@ class SyntheticPeople(IterableDataset):
     def scene(self, index: int) -> Scene:
         """Return what sample `index` shows, not yet rendered."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
-        training = self.split == "train"
-        return sample_scene(rng, self.people, self.panoramas, self.poses.sample, training)
+        return sample_scene(rng, self.people, self.panoramas, self.poses.sample, self.augment)
 
     def sample(self, index: int) -> dict:
         """Return one sample."""

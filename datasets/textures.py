@@ -1,4 +1,4 @@
-"""Textures that are computed: irises, and patterns for cloth and objects; all sRGB with alpha."""
+"""Textures of one size, and patterns for cloth and objects; all sRGB with alpha."""
 
 import cv2
 import numpy as np
@@ -6,8 +6,8 @@ from jaxtyping import Float, UInt8
 
 TEXTURE_SIZE = 512
 """Pixels of a texture's side: one size for all, so that they make one array."""
-PUPIL, IRIS = 0.075, 0.17
-"""Angles from the optical axis to the edge of the pupil and of the iris, of 180 degrees."""
+NOISE = 1
+"""Number of the noise among the patterns."""
 
 Texture = UInt8[np.ndarray, "{TEXTURE_SIZE} {TEXTURE_SIZE} 4"]
 
@@ -20,15 +20,6 @@ def fit_texture(image: UInt8[np.ndarray, "h w c"]) -> Texture:
         return image
     way = cv2.INTER_AREA if image.shape[0] > TEXTURE_SIZE else cv2.INTER_LINEAR
     return cv2.resize(image, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=way)
-
-
-def eye_texture(iris: tuple[int, int, int]) -> Texture:
-    """White of the eye, iris and pupil along u: the angle from the optical axis, of 180 degrees."""
-    texture = np.empty((TEXTURE_SIZE, TEXTURE_SIZE, 4), np.uint8)
-    texture[:] = (225, 222, 218, 255)
-    texture[:, : int(TEXTURE_SIZE * IRIS), :3] = iris
-    texture[:, : int(TEXTURE_SIZE * PUPIL), :3] = 10
-    return texture
 
 
 def pattern_textures() -> UInt8[np.ndarray, "p {TEXTURE_SIZE} {TEXTURE_SIZE} 4"]:

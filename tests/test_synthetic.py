@@ -134,11 +134,12 @@ def test_mask_is_the_share_of_the_subject_and_alpha_that_of_all_actors(stream):
     """A white instead of a black background shows through exactly where alpha is less than 1."""
     for index in range(4):
         scene = stream.scene(index)
-        scene = replace(scene, light=replace(scene.light, shade=np.zeros(3)))
+        no_ground = np.append(scene.ground[:3], 1e6)
+        scene = replace(scene, ground=no_ground, light=replace(scene.light, detail=0))
         pictures = []
         for value in (0, 1):
             stream.renderer.panoramas, kept = (
-                [np.full((4, 8, 3), value, np.float32)] * 9,
+                [(np.full((4, 8, 3), 255, np.uint8), np.float32(value))] * 9,
                 stream.renderer.panoramas,
             )
             pictures.append(stream.renderer.render(scene))
