@@ -15,6 +15,7 @@ from models.person_detector import PersonDetector
 from models.pretrained import load_model, released_weights
 from models.smpl import Estimate
 from models.smpler import SMPLer
+from utils import pytorch3d_rasterizer, rasterizer
 from utils.export import (
     SCHEMA,
     PersonResult,
@@ -27,7 +28,7 @@ from utils.geometry import default_focal_length, full_image_camera
 from utils.image import IMAGE_SUFFIXES, Box, CropWindow, crop, read_image, write_image
 from utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from utils.paths import SAMPLES, display
-from utils.visualize import overlay, palette, side_by_side, side_view
+from utils.visualize import Rasterizer, overlay, palette, side_by_side, side_view
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--out_dir", type=Path, default=Path("outputs"), help="where results are written")
     add("--bbox", type=_box, help="x,y,w,h of the person in photo pixels, instead of the detector")
     add("--max_people", type=_positive, default=1, help="at most so many people of each photo")
+    add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
     add("--focal_length", type=_focal_length, help="of the photo in pixels; default: its diagonal")
     return parser.parse_args(argv)
 
@@ -56,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         photos = find_photos(arguments.img_path)
         arguments.out_dir.mkdir(parents=True, exist_ok=True)
         device = choose_device(arguments.device)
+        choose_rasterizer(arguments.renderer)
         torch.manual_seed(0)  # without weights, the initial parameters are always the same
         checkpoint = arguments.checkpoint or released_weights()
         model = load_model(None, checkpoint, arguments.body, device=device)
@@ -108,6 +111,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_rasterizer(name: str) -> Rasterizer:
+    """Return what finds the triangles of the pictures.
+
+    Raises:
+        ValueError: pytorch3d is asked for but not installed.
+    """
+    if name == "torch":
+        return rasterizer.rasterize
+    if not pytorch3d_rasterizer.available():
+        raise ValueError(
+            "--renderer pytorch3d: pytorch3d cannot be imported here; leave the flag away, the "
+            "default draws the same picture."
+        )
+    return pytorch3d_rasterizer.rasterize
+
+
 def describe_weights(checkpoint: Path | None) -> tuple[str, str]:
     """Return the name of the weights and the hash of their file."""
     if checkpoint is None:
@@ -156,7 +175,8 @@ def process_photo(
             ),
         )
         people.append(person)
-    write_results(photo, people, arguments.out_dir, name)
+    find_triangles = choose_rasterizer(arguments.renderer)
+    write_results(photo, people, arguments.out_dir, name, find_triangles)
     count = "1 person" if len(people) == 1 else f"{len(people)} people"
     print(f"{display(path)}: {count} -> {display(arguments.out_dir / name)}_out.png")
 
@@ -220,20 +240,27 @@ def person_numbers(
     }
 
 
-def write_results(photo: np.ndarray, people: list[PersonResult], out_dir: Path, name: str) -> None:
+def write_results(
+    photo: np.ndarray,
+    people: list[PersonResult],
+    out_dir: Path,
+    name: str,
+    find_triangles: Rasterizer,
+) -> None:
     """Write NAME_out.png, and per person NAME_0_overlay.png, _side.png, .npz, .json, .obj, .glb."""
     colors = palette(len(people))
     in_photo = [vertices_in_photo(person) for person in people]
     distances = [person.translation[2] for person in people]
-    drawn = overlay(photo, in_photo, people[0].faces, colors, distances)
+    drawn = overlay(photo, in_photo, people[0].faces, colors, distances, find_triangles)
     write_image(out_dir / f"{name}_out.png", side_by_side([photo, drawn]))
     for person, vertices, color in zip(people, in_photo, colors, strict=True):
         stem = f"{name}_{person.person}"
         alone = drawn
         if len(people) > 1:
-            alone = overlay(photo, [vertices], person.faces, [color])
+            alone = overlay(photo, [vertices], person.faces, [color], rasterizer=find_triangles)
         write_image(out_dir / f"{stem}_overlay.png", alone)
-        write_image(out_dir / f"{stem}_side.png", side_view(person.vertices, person.faces, color))
+        side = side_view(person.vertices, person.faces, color, rasterizer=find_triangles)
+        write_image(out_dir / f"{stem}_side.png", side)
         save_npz(out_dir / f"{stem}.npz", person)
         save_json(out_dir / f"{stem}.json", person)
         save_mesh(out_dir / f"{stem}.obj", person)
