@@ -5,6 +5,7 @@ import hashlib
 import sys
 import warnings
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,7 @@ def process_photo(
             box=np.array(box),
             box_source=source,
             box_score=score,
-            crop=np.array([window.x, window.y, window.width, window.height]),
+            crop=np.array(astuple(window)),
             body=model.smpl.body.name,
             body_sha256=model.smpl.body.sha256,
             weights=weights[0],
