@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from datasets import PROTOCOLS, Protocol
 from datasets.human_mesh import HumanMesh
+from datasets.poses import PoseSampler
+from datasets.synthetic import SyntheticPeople, SyntheticSamples, validation_set
 from models.backbone_weights import BACKBONE_FILES, load_backbone
-from models.body import Body, default_body, gendered_bodies, load_h36m_regressor
+from models.body import Body, default_body, gendered_bodies, load_h36m_regressor, open_body
 from models.losses import SMPLLoss
 from models.pretrained import Checkpoint, load_weights, read_checkpoint
 from models.smpl import SMPL, Estimate, GenderedSMPL
@@ -77,9 +79,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
     add("--gendered", action="store_true", help="3dpw: also newer papers' gendered ground truth")
     add("--flip_test", action="store_true", help="evaluate the average with the mirrored image")
+    add = parser.add_argument_group("--data_mode=open, rendered people").add_argument
+    add("--epoch_samples", type=_positive, default=20_000, help="rendered anew in each epoch")
+    add("--open_data", type=Path, help="instead: what scripts.render_dataset wrote there")
+    add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
     arguments = parser.parse_args(argv)
     if arguments.ema is not None and not 0 < arguments.ema < 1:
         parser.error(f"--ema {arguments.ema:g} is no decay between 0 and 1, such as 0.999")
+    if arguments.data_mode != "open" and (arguments.open_data or arguments.amass):
+        parser.error("--open_data and --amass are for --data_mode=open")
     if arguments.gendered and arguments.data_mode != "3dpw":
         parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
     return arguments
@@ -132,6 +140,8 @@ def choose_body(protocol: Protocol, checkpoint: Checkpoint | None) -> Body:
     Raises:
         FileNotFoundError: SMPL has no regressor for this data mode.
     """
+    if protocol.name == "open":
+        return open_body()
     body = default_body()
     if body.name == "open" and checkpoint and checkpoint.body:
         body = checkpoint.body
@@ -176,12 +186,7 @@ def build_model(arguments: argparse.Namespace, body: Body, checkpoint: Checkpoin
 def train_model(model: SMPLer, arguments: argparse.Namespace, processes: Processes) -> None:
     """Train by the protocol; the run's folder tells what it was started with."""
     protocol = PROTOCOLS[arguments.data_mode]
-    dataset = HumanMesh(
-        datasets_root() / protocol.train,
-        training=True,
-        seed=arguments.seed,
-        on_bad_sample=arguments.on_bad_sample,
-    )
+    dataset = training_set(arguments, model.smpl.body)
     weights = {f"w_{name}": getattr(arguments, f"w_{name}") for name in _LOSS_WEIGHTS}
     criterion = SMPLLoss(model.smpl, joint_criterion=arguments.joint_criterion, **weights)
     names = {field.name for field in fields(TrainOptions)} & vars(arguments).keys()
@@ -190,7 +195,7 @@ def train_model(model: SMPLer, arguments: argparse.Namespace, processes: Process
         **{name: getattr(arguments, name) for name in names},
     )
     evaluate_now = None
-    if (datasets_root() / protocol.evaluate).is_file():
+    if protocol.evaluate is None or (datasets_root() / protocol.evaluate).is_file():
         evaluate_now = partial(
             evaluate_model, arguments=arguments, processes=processes, source=arguments.exp_name
         )
@@ -218,12 +223,39 @@ def train_model(model: SMPLer, arguments: argparse.Namespace, processes: Process
     trainer.train()
 
 
+def training_set(arguments: argparse.Namespace, body: Body) -> HumanMesh | SyntheticSamples:
+    """Return the data mode's training samples: read from disk, or rendered as they are asked for.
+
+    Rendered samples depend on seed, epoch and index alone, as augmentation of read ones does.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+    """
+    train = PROTOCOLS[arguments.data_mode].train
+    if train is None and arguments.open_data is None:
+        poses = PoseSampler(arguments.amass)
+        stream = SyntheticPeople(body, poses=poses, seed=arguments.seed)
+        return stream.first(arguments.epoch_samples)
+    path = datasets_root() / train if train else arguments.open_data / "train.yaml"
+    if train is None and not path.is_file():
+        raise FileNotFoundError(
+            f"{display(path)} is missing; write it by `python -m scripts.render_dataset --out "
+            f"{display(arguments.open_data)} --num 20000`."
+        )
+    return HumanMesh(
+        path, training=True, seed=arguments.seed, on_bad_sample=arguments.on_bad_sample
+    )
+
+
 def evaluate_model(
     model: SMPLer, arguments: argparse.Namespace, processes: Processes, source: str
 ) -> Evaluation:
     """Measure every sample of the protocol's evaluation set once, shared among the processes."""
     protocol = PROTOCOLS[arguments.data_mode]
-    dataset = HumanMesh(datasets_root() / protocol.evaluate, training=False)
+    if protocol.evaluate is None:
+        dataset = validation_set(model.smpl.body)
+    else:
+        dataset = HumanMesh(datasets_root() / protocol.evaluate, training=False)
     loader = DataLoader(
         Subset(dataset, processes.shard(len(dataset))),
         batch_size=arguments.val_batch_size,

@@ -10,10 +10,10 @@ class Protocol:
     """What a number means: stored and printed with every result."""
 
     name: str
-    train: str
-    """Training set, relative to the datasets' root."""
-    evaluate: str
-    """Evaluation set, relative to the datasets' root."""
+    train: str | None
+    """Training set, relative to the datasets' root; None: rendered."""
+    evaluate: str | None
+    """Evaluation set, relative to the datasets' root; None: rendered."""
     regressor: str | None
     """File of the (17, V) keypoint regressor in meta_data/; None: the body's own."""
     rule: str
@@ -31,6 +31,17 @@ _COMMON = (
 )
 
 PROTOCOLS = {
+    "open": Protocol(
+        name="open",
+        train=None,
+        evaluate=None,
+        regressor=None,
+        rule=(
+            "The open data engine's fixed validation set: 2,000 rendered people in clothes, skins "
+            f"and places that training never sees. {_COMMON} MPVE centred on the regressed pelvis, "
+            "against the rendered body."
+        ),
+    ),
     "h36m": Protocol(
         name="h36m",
         train="Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml",
