@@ -45,6 +45,10 @@ def _of_each_joint(table: dict) -> list:
 _SIDE = np.array([REFLECT if name.startswith("R_") else np.ones(3) for name in SMPL_NAMES])
 _TWIST_AXIS = np.array([0 if name[2:] in ARM_JOINTS else 1 for name in SMPL_NAMES])
 _IS_TWIST = np.eye(3)[_TWIST_AXIS]
+_SHOULDERS, _ELBOWS = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Shoulder", "Elbow")
+)
+_CHEST = SMPL_NAMES.index("Spine3")
 _LOW, _HIGH = np.moveaxis(np.array(_of_each_joint(LIMITS), dtype=np.float64), 2, 0)
 
 
@@ -67,11 +71,16 @@ def angles_from_pose(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 
     return np.rad2deg(swing.as_rotvec().reshape(pose.shape) + twist) * _SIDE
 
 
+def clip_angles(angles: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
+    """Bring every joint but the root within its limits [degrees]."""
+    clipped = angles.copy()
+    clipped[:, 1:] = angles[:, 1:].clip(_LOW, _HIGH)
+    return clipped
+
+
 def clip_to_limits(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
     """Bring every joint but the root within its limits; what is within stays, to rounding."""
-    angles = angles_from_pose(pose)
-    angles[:, 1:] = angles[:, 1:].clip(_LOW, _HIGH)
-    clipped = pose_from_angles(angles)
+    clipped = pose_from_angles(clip_angles(angles_from_pose(pose)))
     clipped[:, 0] = pose[:, 0]
     return clipped
 
@@ -79,11 +88,9 @@ def clip_to_limits(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24
 def within_limits(
     pose: Float[np.ndarray, "n 24 3"], tolerance: float = 0.01
 ) -> Bool[np.ndarray, "n"]:
-    """Say which poses respect every joint's interval [+- degrees] and the shoulders' reach."""
+    """Say which poses respect every joint's interval [+- degrees]."""
     angles = angles_from_pose(pose)[:, 1:]
-    inside = (angles >= _LOW - tolerance) & (angles <= _HIGH + tolerance)
-    arms = np.stack([upper_arm_direction(pose, side) for side in ("L", "R")], axis=1)
-    return inside.all((1, 2)) & within_reach(arms).all(1)
+    return ((angles >= _LOW - tolerance) & (angles <= _HIGH + tolerance)).all((1, 2))
 
 
 def within_reach(direction: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
@@ -95,12 +102,13 @@ def within_reach(direction: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]
     return (forward > -0.68 + 0.3 * up) & (outwards > -0.25 - 0.6 * forward.clip(0))
 
 
-def upper_arm_direction(pose: Float[np.ndarray, "n 24 3"], side: str) -> Float[np.ndarray, "n 3"]:
-    """Where an upper arm points in the chest's frame: outwards, up, forward."""
-    collar, shoulder = (SMPL_NAMES.index(f"{side}_{name}") for name in ("Collar", "Shoulder"))
-    outwards = 1.0 if side == "L" else -1.0
-    arm = Rotation.from_rotvec(pose[:, shoulder]).apply([outwards, 0, 0])
-    return Rotation.from_rotvec(pose[:, collar]).apply(arm) * (outwards, 1, 1)
+def upper_arm_directions(
+    joints: Float[np.ndarray, "n 24 3"], rotations: Float[np.ndarray, "n 24 3 3"]
+) -> Float[np.ndarray, "n 2 3"]:
+    """Where the posed upper arms, left and right, point in the chest's frame."""
+    arms = joints[:, _ELBOWS] - joints[:, _SHOULDERS]
+    arms = arms / np.linalg.norm(arms, axis=2, keepdims=True)
+    return (arms @ rotations[:, _CHEST]) * np.array([[1, 1, 1], [-1, 1, 1]])
 
 
 def mirror_pose(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:

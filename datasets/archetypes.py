@@ -258,6 +258,11 @@ class Archetype:
     arms: dict[str, float] = field(default_factory=dict)
     """Arms that go with it, and how often; else any."""
 
+    @property
+    def on_feet(self) -> bool:
+        """Whether soles near the ground lie flat on it."""
+        return self.stands_on == ("Sole",)
+
 
 ARCHETYPES = {
     "stand": Archetype(stand, 0.17, balanced=True),

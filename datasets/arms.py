@@ -50,6 +50,9 @@ ARMS = {
 }
 _NAMES = tuple(ARMS)
 _SWINGING = tuple(_NAMES.index(name) for name in ("swing", "pump"))
+_RULES = np.array(
+    [(rule.elevation, rule.azimuth, rule.raised, rule.turn, rule.elbow) for rule in ARMS.values()]
+)  # (rules, 5, 2)
 _FREE = _NAMES.index("free")
 
 
@@ -61,13 +64,12 @@ def add_arms(draft: Draft, preferred: dict[str, float]) -> None:
         if kind in _SWINGING:
             kinds[1] = np.where(kinds[0] == kind, kind, kinds[1])
             kinds[0] = np.where(kinds[1] == kind, kind, kinds[0])
-    rules = np.array([_numbers(rule) for rule in ARMS.values()])  # (rules, 5, 2)
     both = draft.rng.standard_normal((len(draft), 5)).clip(-2.5, 2.5)
     same = (kinds[0] == kinds[1])[:, None]
     for side, kind in zip(SIDES, kinds, strict=True):
         own = draft.rng.standard_normal((len(draft), 5)).clip(-2.5, 2.5)
         deviation = np.where(same, 0.8 * both + 0.6 * own, own)
-        mean, spread = np.moveaxis(rules[kind], 2, 0)
+        mean, spread = np.moveaxis(_RULES[kind], 2, 0)
         _set_arm(draft, side, kind, mean + spread * deviation)
 
 
@@ -76,10 +78,6 @@ def _choose(draft: Draft, preferred: dict[str, float]) -> np.ndarray:
     weights *= (1 - sum(preferred.values())) / weights.sum()
     weights += [preferred.get(name, 0) for name in _NAMES]
     return draft.rng.choice(len(_NAMES), len(draft), p=weights / weights.sum())
-
-
-def _numbers(rule: ArmRule) -> list[tuple[float, float]]:
-    return [rule.elevation, rule.azimuth, rule.raised, rule.turn, rule.elbow]
 
 
 def _set_arm(draft: Draft, side: str, kind: np.ndarray, drawn: Float[np.ndarray, "n 5"]) -> None:

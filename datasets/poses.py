@@ -39,7 +39,9 @@ MASS = {
 }  # fmt: skip
 _MASS = np.array([MASS.get(name, MASS.get(name[2:], 0.0)) for name in SMPL_NAMES])
 _MASS /= _MASS.sum()
-_ANKLES, _TOES = ([SMPL_NAMES.index(f"{side}_{n}") for side in "LR"] for n in ("Ankle", "Foot"))
+_KNEES, _ANKLES, _TOES = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle", "Foot")
+)
 _LEGS = [SMPL_NAMES.index(f"{side}_{n}") for side in "LR" for n in ("Hip", "Knee", "Ankle")]
 _ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
 
@@ -128,12 +130,10 @@ class PoseSampler:
         draft, archetype = Draft.empty(count, rng), ARCHETYPES[kind]
         archetype.draw(draft)
         add_arms(draft, archetype.arms)
-        pose = anatomy.clip_to_limits(anatomy.pose_from_angles(draft.angles))
+        pose = anatomy.pose_from_angles(anatomy.clip_angles(draft.angles))
         tilt = Rotation.from_euler("yxz", draft.tilt[:, [1, 0, 2]], degrees=True)
         pose[:, 0] = anatomy.remove_heading(tilt).as_rotvec()
-        if archetype.balanced:
-            pose = self._balance(pose)
-        return self._flatten_soles(pose) if "Sole" in archetype.stands_on[:1] else pose
+        return self._on_feet(pose, archetype.balanced) if archetype.on_feet else pose
 
     def _draw_key_poses(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw key poses, some on the way to an upright one, with noise, some with other arms."""
@@ -155,45 +155,30 @@ class PoseSampler:
         pose[np.ix_(other_arms, _ARMS)] = drawn[np.ix_(other_arms, _ARMS)]
         return anatomy.clip_to_limits(pose)
 
-    def _balance(self, pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
-        """Tilt the body until its centre of mass is above its feet, most above the lower one."""
-        pose = pose.copy()
-        for _ in range(2):  # the second time for the foot that became the lower one
-            joints, _ = anatomy.forward_kinematics(pose, self.rest_joints)
-            feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
-            weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
-            support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
-            x, y, z = (np.tensordot(joints, _MASS, (1, 0)) - support).T
-            axis = np.stack([-np.arctan2(z, y), 0 * y, np.arctan2(x, y)], axis=1)
-            tilt = Rotation.from_rotvec(axis) * Rotation.from_rotvec(pose[:, 0])
-            pose[:, 0] = anatomy.remove_heading(tilt).as_rotvec()
-        return pose
-
-    def _flatten_soles(self, pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
-        """Lay the feet near the ground flat on it, as far as the ankles go."""
+    def _on_feet(
+        self, pose: Float[np.ndarray, "n 24 3"], balanced: bool
+    ) -> Float[np.ndarray, "n 24 3"]:
+        """Tilt the body over its feet, then lay the soles near the ground flat on it."""
         joints, rotations = anatomy.forward_kinematics(pose, self.rest_joints)
-        height = joints[:, _ANKLES, 1]
-        on_ground = height < height.min(axis=1, keepdims=True) + 0.06
-        flat = pose.copy()
-        for side, (ankle, toe) in enumerate(zip(_ANKLES, _TOES, strict=True)):
-            shin = Rotation.from_matrix(rotations[:, SMPL_NAMES.index("LR"[side] + "_Knee")])
-            foot = shin * Rotation.from_rotvec(pose[:, ankle])
-            level = anatomy.remove_heading(foot).inv()
-            level = foot * level  # its heading alone
-            turned = (shin.inv() * level).as_rotvec()
-            flat[:, ankle] = np.where(on_ground[:, side, None], turned, pose[:, ankle])
-            flat[:, toe] = np.where(on_ground[:, side, None], 0, pose[:, toe])
-        return anatomy.clip_to_limits(flat)
+        pose = pose.copy()
+        for _ in range(2 if balanced else 0):  # again, for the foot that became the lower one
+            turn = balancing_turn(joints)
+            joints, rotations = joints @ turn.swapaxes(1, 2), turn[:, None] @ rotations
+        if balanced:
+            root = Rotation.from_matrix(rotations[:, 0])
+            pose[:, 0] = anatomy.remove_heading(root).as_rotvec()
+        return _flatten_soles(pose, joints, rotations)
 
     def is_possible(
         self, pose: Float[np.ndarray, "n 24 3"], kind: Int[np.ndarray, "n"]
     ) -> Bool[np.ndarray, "n"]:
-        """Say which poses a body can take: within limits, not through itself or the ground.
+        """Say which poses a body can take: arms within reach, not through itself or the ground.
 
-        AMASS's poses are as people did them, and are not judged.
+        Joints are within their limits as drawn. AMASS's poses are as people did them, and are not
+        judged.
         """
         posed = anatomy.forward_kinematics(pose, self.rest_joints)
-        possible = anatomy.within_limits(pose)
+        possible = anatomy.within_reach(anatomy.upper_arm_directions(*posed)).all(1)
         possible &= self_collision.penetration(*posed) <= self_collision.SOFT
         lowest = self_collision.lowest(*posed)
         for number, archetype in enumerate(ARCHETYPES.values()):
@@ -202,3 +187,35 @@ class PoseSampler:
                 others = np.min([lowest[p] for p in lowest if p not in archetype.stands_on], axis=0)
                 possible &= (kind != number) | (others > ground - SUNK)
         return possible | (kind == self.kinds.index("amass"))
+
+
+def balancing_turn(joints: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """Return the turn that brings the centre of mass above the feet, most above the lower one."""
+    feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
+    weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
+    support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
+    x, y, z = (np.tensordot(joints, _MASS, (1, 0)) - support).T
+    axis = np.stack([-np.arctan2(z, y), 0 * y, np.arctan2(x, y)], axis=1)
+    return Rotation.from_rotvec(axis).as_matrix()
+
+
+def _flatten_soles(
+    pose: Float[np.ndarray, "n 24 3"],
+    joints: Float[np.ndarray, "n 24 3"],
+    rotations: Float[np.ndarray, "n 24 3 3"],
+) -> Float[np.ndarray, "n 24 3"]:
+    """Lay the feet near the ground flat on it, as far as the ankles go.
+
+    Args:
+        joints, rotations: of the posed skeleton.
+    """
+    height = joints[:, _ANKLES, 1]
+    on_ground = (height < height.min(axis=1, keepdims=True) + 0.06)[..., None]
+    foot = Rotation.from_matrix(rotations[:, _ANKLES].reshape(-1, 3, 3))
+    heading = foot * anatomy.remove_heading(foot).inv()
+    shin = Rotation.from_matrix(rotations[:, _KNEES].reshape(-1, 3, 3))
+    ankle = (shin.inv() * heading).as_rotvec().reshape(-1, 2, 3)
+    flat = pose.copy()
+    flat[:, _ANKLES] = np.where(on_ground, ankle, pose[:, _ANKLES])
+    flat[:, _TOES] = np.where(on_ground, 0, pose[:, _TOES])
+    return anatomy.clip_to_limits(flat)

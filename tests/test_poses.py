@@ -60,12 +60,16 @@ def test_clipping_reaches_the_limits_and_leaves_what_is_within():
     assert rotation_gap(wild, anatomy.clip_to_limits(wild)) < 1e-7
 
 
-def test_a_broken_knee_and_an_arm_behind_the_neck_are_beyond_the_limits():
+def test_a_broken_knee_is_beyond_the_limits_and_an_arm_behind_the_neck_out_of_reach(sampler):
     pose = np.zeros((4, 24, 3))
     pose[1, JOINT["L_Knee"], 0] = -0.3  # bent forward
     pose[2, JOINT["R_Shoulder"], 1] = -1.0  # straight back at shoulder height
     pose[3, JOINT["R_Shoulder"], 1] = 1.0  # forward
-    assert anatomy.within_limits(pose).tolist() == [True, False, False, True]
+    assert anatomy.within_limits(pose).tolist() == [True, False, True, True]
+    posed = anatomy.forward_kinematics(pose, sampler.rest_joints)
+    reached = anatomy.within_reach(anatomy.upper_arm_directions(*posed))
+    assert reached.tolist() == [[True, True], [True, True], [True, False], [True, True]]
+    assert sampler.is_possible(pose, np.zeros(4, int)).tolist() == [True, True, False, True]
 
 
 def test_mirrored_angles_are_the_other_sides_angles():
@@ -131,7 +135,9 @@ def test_every_pose_is_within_limits_and_does_not_run_through_itself(sampler, dr
     pose, _ = drawn
     assert np.isfinite(pose).all()
     assert anatomy.within_limits(pose).all()
-    depth = self_collision.penetration(*anatomy.forward_kinematics(pose, sampler.rest_joints))
+    posed = anatomy.forward_kinematics(pose, sampler.rest_joints)
+    assert anatomy.within_reach(anatomy.upper_arm_directions(*posed)).all()
+    depth = self_collision.penetration(*posed)
     assert depth.max() <= self_collision.SOFT, f"{1e3 * depth.max():.0f} mm"
 
 
