@@ -111,7 +111,11 @@ def check_gradients(model, kind: str, expected: dict) -> None:
         found = parameters[our_name(published)].grad.norm().item()
         assert abs(found / norm - 1) < 1e-6, (published, found, norm)
     without = {name for name, parameter in parameters.items() if parameter.grad is None}
-    assert without == {our_name(name) for name in expected[f"{kind}.params_without_grad"]}
+    key_biases = {name for name in parameters if name.endswith("attention.key.bias")}
+    published = {our_name(name) for name in expected[f"{kind}.params_without_grad"]}
+    assert without == published | key_biases
+    asked = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    assert asked == parameters.keys() - key_biases  # DDP waits for the gradients of these
 
 
 @pytest.mark.parametrize("kind", ["backbone", "smpler"])
