@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.losses import SMPLLoss
-from models.pretrained import load_model, our_name
+from models.pretrained import load_model
+from models.published import our_name
 from models.smpl import SMPL, Estimate
 from tests import standin
 from utils.engine import measure
