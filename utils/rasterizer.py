@@ -8,7 +8,8 @@ Pixels: x right, y down, the image's top-left corner is (0, 0), so that the pixe
 column j has its centre at (j + 0.5, i + 0.5). Faces wind counter-clockwise seen from outside.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -60,22 +61,121 @@ def rasterize(
             in the image. Triangles with a corner at or behind the camera (depth <= 0) are left
             out.
     """
-    batch, num_faces, faces = len(vertices), len(faces), faces.long()
+    batch, num_faces = len(vertices), len(faces)
+    item = torch.arange(batch, device=vertices.device)
+    packed = (faces.long() + vertices.shape[1] * item[:, None, None]).flatten(0, 1)
+    fragments = rasterize_packed(
+        vertices.flatten(0, 1),
+        packed,
+        item.repeat_interleave(num_faces),
+        (batch, height, width),
+        two_sided=None if cull_backfaces else torch.ones_like(packed[:, 0], dtype=torch.bool),
+        perspective=perspective,
+    )
+    face_index = fragments.face_index
+    face_index = torch.where(face_index < 0, face_index, face_index % max(num_faces, 1))
+    return Fragments(face_index, fragments.barycentric, fragments.depth)
+
+
+Accept = Callable[[Int64[Tensor, "n"], Float[Tensor, "n 3"]], Bool[Tensor, "n"]]
+"""From faces, and barycentric weights on them, to whether there is something at that point."""
+
+
+@torch.no_grad()
+def rasterize_packed(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int64[Tensor, "f 3"],
+    item: Int64[Tensor, "f"],
+    shape: tuple[int, int, int],
+    two_sided: Bool[Tensor, "f"] | None = None,
+    perspective: bool = False,
+    tested: Bool[Tensor, "f"] | None = None,
+    accept: Accept | None = None,
+) -> Fragments:
+    """Do the same for a batch whose items have different faces, all in one list.
+
+    Args:
+        vertices: of all items.
+        faces: of all items; indices into all vertices, as the answer's are into all faces.
+        item: of the batch that each face belongs to.
+        shape: number of items, height and width.
+        two_sided: faces that are seen from behind as well.
+        perspective: as of `rasterize`.
+        tested: faces with holes; `accept` says where they are.
+    """
+    triangles = _Triangles(vertices, faces, item, two_sided, perspective)
     chunk = _CHUNK.get(vertices.device.type, _CHUNK["cpu"])
-    nearest = torch.full((batch * height * width,), _NOTHING, device=vertices.device)
-    exact = _linear_in_image(vertices.double(), perspective).flatten(0, 1)
-    for start in range(0, batch * num_faces, chunk):
-        stop = min(start + chunk, batch * num_faces)
-        number = torch.arange(start, stop, device=vertices.device)  # batch item * F + face
-        item, face = number // num_faces, number % num_faces
-        corners = exact[faces[face] + item[:, None] * vertices.shape[1]]
-        seen = _may_cover(corners, height, width, cull_backfaces).nonzero()[:, 0]
-        corners, face, row_offset = corners[seen], face[seen], item[seen] * height
+    nearest = torch.full((math.prod(shape),), _NOTHING, device=vertices.device)
+    whole = torch.arange(len(faces), device=vertices.device)
+    groups = [(whole, None)]
+    if tested is not None:
+        groups = [(whole[~tested], None), (whole[tested], accept)]
+    for group, test in groups:
+        for face in group.split(chunk):
+            triangles.keep_nearest(nearest, face, shape[1:], chunk, test)
+    return triangles.locate(nearest, shape, chunk)
+
+
+@dataclass(frozen=True)
+class _Triangles:
+    """A list of triangles in several pictures."""
+
+    vertices: Float[Tensor, "v 3"]
+    faces: Int64[Tensor, "f 3"]
+    item: Int64[Tensor, "f"]
+    two_sided: Bool[Tensor, "f"] | None
+    perspective: bool
+
+    def keep_nearest(
+        self,
+        nearest: Int64[Tensor, "p"],
+        face: Int64[Tensor, "n"],
+        size: tuple[int, int],
+        chunk: int,
+        accept: Accept | None,
+    ) -> None:
+        """Lower the keys of the pixels that some of the triangles cover."""
+        height, width = size
+        corners = _linear_in_image(self.vertices[self.faces[face]].double(), self.perspective)
+        two_sided = None if self.two_sided is None else self.two_sided[face]
+        seen = _may_cover(corners, height, width, two_sided).nonzero()[:, 0]
+        corners, face = corners[seen], face[seen]
+        row_offset = self.item[face] * height
         for part in _parts(_row_range(corners, height)[1], chunk):
             rows = _cut_into_rows(corners[part], face[part], row_offset[part], height, width)
             for piece in _parts(rows.num_pixels, chunk):
-                rows.keep_nearest(nearest, piece)
-    return _locate(nearest, vertices, faces, (batch, height, width), perspective, chunk)
+                pixel, key = rows.candidates(piece)
+                if accept is not None:
+                    number = key.bitwise_and(0xFFFFFFFF)
+                    there = accept(number, self.weights(number, pixel, size)[0])
+                    pixel, key = pixel[there], key[there]
+                nearest.scatter_reduce_(0, pixel, key, "amin")
+
+    def weights(
+        self, face: Int64[Tensor, "n"], pixel: Int64[Tensor, "n"], size: tuple[int, int]
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+        """Barycentric weights, and depth, of triangles at the centres of pixels."""
+        height, width = size
+        center = torch.stack([pixel % width, pixel // width % height], dim=1) + 0.5
+        corners = self.vertices[self.faces[face]]
+        weights = _barycentric(center.to(corners), corners[..., :2])
+        if self.perspective:
+            weights = F.normalize(weights / corners[..., 2], p=1, dim=1)
+        return weights, (weights * corners[..., 2]).sum(1)
+
+    def locate(
+        self, nearest: Int64[Tensor, "p"], shape: tuple[int, int, int], chunk: int
+    ) -> Fragments:
+        """Turn each pixel's key into a face, and compute where on that face the pixel lies."""
+        # The lower half of a key with its sign; in place, for this is the largest array.
+        face_index = nearest.bitwise_left_shift_(32).bitwise_right_shift_(32)
+        barycentric = self.vertices.new_zeros(len(face_index), 3)
+        depth = self.vertices.new_full((len(face_index),), torch.inf)
+        for start in range(0, len(face_index), chunk):
+            pixel = (face_index[start : start + chunk] >= 0).nonzero()[:, 0] + start
+            weights = self.weights(face_index[pixel], pixel, shape[1:])
+            barycentric[pixel], depth[pixel] = weights
+        return Fragments(face_index.view(shape), barycentric.view(*shape, 3), depth.view(shape))
 
 
 def interpolate(
@@ -112,8 +212,8 @@ def vertex_normals(
 
 
 def _linear_in_image(
-    vertices: Float64[Tensor, "b v 3"], perspective: bool
-) -> Float64[Tensor, "b v 3"]:
+    vertices: Float64[Tensor, "n 3 3"], perspective: bool
+) -> Float64[Tensor, "n 3 3"]:
     """Replace depth by what is linear in the image and grows with depth; NaN where unseen."""
     places, depth = vertices.split([2, 1], dim=2)
     if perspective:
@@ -122,13 +222,18 @@ def _linear_in_image(
 
 
 def _may_cover(
-    corners: Float64[Tensor, "n 3 3"], height: int, width: int, cull_backfaces: bool
+    corners: Float64[Tensor, "n 3 3"],
+    height: int,
+    width: int,
+    two_sided: Bool[Tensor, "n"] | None,
 ) -> Bool[Tensor, "n"]:
     """Say which triangles face the camera and have a pixel centre within their bounding box."""
     x, y, _ = corners.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
     # y points down, so that counter-clockwise has a negative area.
-    facing = area < 0 if cull_backfaces else area != 0
+    facing = area < 0
+    if two_sided is not None:
+        facing = facing | (two_sided & (area > 0))
     columns = _first_center(x.amax(1), width) - _first_center(x.amin(1), width)
     rows = _row_range(corners, height)[1]
     return facing & area.isfinite() & corners.isfinite().all((1, 2)) & (columns > 0) & (rows > 0)
@@ -160,8 +265,8 @@ class _Rows:
     slope: Float[Tensor, "n"]
     """What depth grows by from pixel to pixel."""
 
-    def keep_nearest(self, nearest: Int64[Tensor, "p"], piece: slice) -> None:
-        """Lower the keys of the pixels that some of these rows cover.
+    def candidates(self, piece: slice) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
+        """Return the pixels that some of these rows cover, and the key of each.
 
         A key holds depth in its upper half and the face index in its lower: the smallest wins.
         """
@@ -170,7 +275,7 @@ class _Rows:
         bits = (depth + 0.0).view(torch.int32)  # + 0.0: there is one zero only
         bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
         key = (bits.long() << 32) | self.face[piece][row]
-        nearest.scatter_reduce_(0, self.first_pixel[piece][row] + offset, key, "amin")
+        return self.first_pixel[piece][row] + offset, key
 
 
 def _cut_into_rows(
@@ -216,33 +321,6 @@ def _depth_along_row(
     slope_x, slope_y = (z1 * y2 - z2 * y1) / area, (x1 * z2 - x2 * z1) / area
     x0, y0, z0 = corners[:, 0].unbind(1)
     return z0 + slope_x * (x - x0) + slope_y * (y - y0), slope_x
-
-
-def _locate(
-    nearest: Int64[Tensor, "p"],
-    vertices: Float[Tensor, "b v 3"],
-    faces: Int64[Tensor, "f 3"],
-    shape: tuple[int, int, int],
-    perspective: bool,
-    chunk: int,
-) -> Fragments:
-    """Turn each pixel's key into a face, and compute where on that face the pixel lies."""
-    _, height, width = shape
-    # The lower half of a key with its sign; in place, for this is the largest array.
-    face_index = nearest.bitwise_left_shift_(32).bitwise_right_shift_(32)
-    barycentric = vertices.new_zeros(len(face_index), 3)
-    depth = vertices.new_full((len(face_index),), torch.inf)
-    for start in range(0, len(face_index), chunk):
-        pixel = (face_index[start : start + chunk] >= 0).nonzero()[:, 0] + start
-        row = pixel // width
-        item, center = row // height, torch.stack([pixel % width, row % height], dim=1) + 0.5
-        corners = faces[face_index[pixel]] + item[:, None] * vertices.shape[1]
-        corners = vertices.flatten(0, 1)[corners]
-        weights = _barycentric(center.to(vertices), corners[..., :2])
-        if perspective:
-            weights = F.normalize(weights / corners[..., 2], p=1, dim=1)
-        barycentric[pixel], depth[pixel] = weights, (weights * corners[..., 2]).sum(1)
-    return Fragments(face_index.view(shape), barycentric.view(*shape, 3), depth.view(shape))
 
 
 def _barycentric(
