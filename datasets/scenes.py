@@ -24,8 +24,6 @@ SOLE = 0.02
 """Metres between the ground and the lowest point of a body: it wears shoes."""
 MIN_SUN_HEIGHT = 0.15
 """Sine of the least angle at which the sun stands above the ground."""
-LEAST_VIEW = 55.0
-"""Degrees that a crop's surroundings show at least: panoramas are coarse."""
 FLIP_CAMERA = np.diag([1.0, -1.0, -1.0])
 """From y up, z towards the viewer, to y down, z away."""
 

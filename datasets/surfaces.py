@@ -1,9 +1,20 @@
-"""What surfaces look like under a light: the numbers that the numba and the torch path share."""
+"""What surfaces look like under a light: the numbers that the numba and the torch path share.
+
+Compiled code is kept in __pycache__, and numba does not notice when a number here changes: delete
+the `.nbi` files there then. `tests/test_torch_renderer.py` fails until that is done.
+"""
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+SAMPLES = 2
+"""Of a pixel, along each axis."""
+SUN_MAP_SIZE, SKY_MAP_SIZE = 192, 72
+"""Pixels of the shadow maps' sides."""
+WIDEST_FOCAL = 215.0
+"""Pixels: surroundings are seen with this focal length or a shorter one, a crop then shows 55
+degrees of them, because panoramas are coarse."""
 NEAREST = np.float32(0.05)
 """Triangles with a corner nearer to the camera than this, in metres, are left out."""
 SHADOW_BIAS = np.float32(0.02)

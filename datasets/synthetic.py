@@ -25,6 +25,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from datasets.layers import BodyArrays
 from datasets.people import People
 from datasets.photo import develop, noise_bank
+from datasets.rendering import make_renderer
 from datasets.scenes import Scene, sample_scene
 from datasets.wardrobe import Wardrobe, load_wardrobe
 from utils.image import CROP_SIZE
@@ -81,15 +82,13 @@ class SyntheticPeople(IterableDataset):
             from datasets.poses import PoseSampler
 
             poses = PoseSampler()
-        from datasets.render import Renderer  # compiled code: a second that others need not wait
-
         wardrobe = (wardrobe or load_wardrobe()).split(split)
         self.split, self.seed, self.options = split, seed, tuple(options)
         self.augment = split == "train" if augment is None else augment
         self.rank, self.world_size = rank, world_size
         self.poses, self.panoramas = poses, wardrobe.panoramas
         self.people = People(body, wardrobe)
-        self.renderer = Renderer(self.people, wardrobe.panoramas)
+        self.renderer = make_renderer(self.people, wardrobe.panoramas)
         self.noise = noise_bank()
         used = np.flatnonzero(body.h36m_regressor.any(axis=0))
         self._regressor = (used, body.h36m_regressor[:, used].astype(np.float64))
@@ -105,6 +104,10 @@ class SyntheticPeople(IterableDataset):
     def first(self, count: int) -> "SyntheticSamples":
         """Return the first samples as a data set with random access."""
         return SyntheticSamples(self, count)
+
+    def key(self, index: int) -> str:
+        """Return a sample's name."""
+        return f"{self.split}/{self.seed}/{index}"
 
     def scene(self, index: int) -> Scene:
         """Return what sample `index` shows, not yet rendered."""
@@ -143,7 +146,7 @@ class SyntheticPeople(IterableDataset):
             result["visible"] = torch.from_numpy(_shows(mask, keypoints_2d[:, :2]))
         return result | {
             "index": index,
-            "key": f"{self.split}/{self.seed}/{index}",
+            "key": self.key(index),
             "has_smpl": True,
             "has_keypoints_2d": True,
             "has_keypoints_3d": True,

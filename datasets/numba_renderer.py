@@ -1,52 +1,27 @@
-"""One scene to pixels on one CPU core, by the kernels of `datasets.kernels`."""
+"""One scene to pixels on one CPU core, by compiled loops."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from datasets.actors import Actor
-from datasets.kernels import (
-    backdrop,
-    depth_map,
-    pose_vertices,
-    project,
-    rasterize,
-    shade,
-    vertex_normals,
-)
+from datasets.numba_geometry import depth_map, pose_vertices, project, rasterize, vertex_normals
+from datasets.numba_shading import backdrop, shade
 from datasets.people import People
-from datasets.scenes import LEAST_VIEW, Scene
-from datasets.surfaces import encode_panorama
+from datasets.rendering import Rendering
+from datasets.scenes import Scene
+from datasets.surfaces import (
+    SAMPLES,
+    SKY_MAP_SIZE,
+    SUN_MAP_SIZE,
+    WIDEST_FOCAL,
+    encode_panorama,
+)
 from datasets.textures import NOISE
 from datasets.wardrobe import Panorama
 from utils.image import CROP_SIZE
-
-SAMPLES = 2
-"""Along each axis of a pixel."""
-SUN_MAP_SIZE, SKY_MAP_SIZE = 192, 72
-"""Pixels of the shadow maps' sides."""
-WIDEST_FOCAL = CROP_SIZE / 2 / np.tan(np.deg2rad(LEAST_VIEW) / 2)
-"""Crop pixels: the surroundings are seen with this focal length, or a shorter one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rendering:
-    """What the camera sees; s = CROP_SIZE, or more with a margin."""
-
-    light: Float[np.ndarray, "s s 3"]
-    """Linear."""
-    alpha: Float[np.ndarray, "s s"]
-    """Share of each pixel that actors cover."""
-    mask: Float[np.ndarray, "s s"]
-    """Share of each pixel that shows the subject."""
-    depth: Float[np.ndarray, "s s"]
-    """Of the nearest point of the subject in a pixel, metres; infinite where it is not seen."""
-    parts: UInt8[np.ndarray, "s s"]
-    """1 + the SMPL joint that moves this point of the subject most; 0 where it is not seen."""
-    vertices: Float[np.ndarray, "v 3"]
-    """The subject's body, camera frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +37,7 @@ class Packed:
     """Of each material; 0 is the subject."""
 
 
-class Renderer:
+class NumbaRenderer:
     """Renders scenes of some people in some places."""
 
     def __init__(self, people: People, panoramas: Sequence[Panorama]):

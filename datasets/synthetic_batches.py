@@ -1,0 +1,154 @@
+"""Batches of the open data engine that are rendered, and stay, on a device."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from datasets.scenes import Scene
+from datasets.synthetic import SyntheticPeople
+from datasets.torch_photo import develop
+from datasets.torch_renderer import RenderedBatch, TorchRenderer
+from utils.image import CROP_SIZE
+from utils.joints import H36M_NAMES, KEYPOINT_NAMES, KEYPOINTS_FROM_H36M
+
+
+class SyntheticBatches:
+    """The samples of a stream, in batches on a device; the keys are those of the stream's samples.
+
+    The scenes are drawn on the CPU, by worker processes if there are some; their numbers alone go
+    to the device. The pictures agree with `stream.sample(i)` within rounding and the JPEG coder's
+    own tolerance (below one grey level in the mean); they are not the same bytes.
+
+    Args:
+        stream: what to render: of its rank, from sample `first` on.
+        batch_size: scenes at a time.
+        device: where to render.
+        num_workers: processes that draw scenes.
+    """
+
+    def __init__(
+        self,
+        stream: SyntheticPeople,
+        batch_size: int,
+        device: torch.device | str,
+        num_workers: int = 0,
+        first: int = 0,
+    ):
+        self.stream, self.batch_size, self.device = stream, batch_size, torch.device(device)
+        self.num_workers, self.first = num_workers, first
+        self.renderer = TorchRenderer(stream.people, stream.panoramas, self.device)
+        self.noise = torch.from_numpy(stream.noise).to(self.device)
+        self.regressor = torch.from_numpy(stream.people.body.h36m_regressor).to(self.device)
+
+    def __iter__(self) -> Iterator[dict]:
+        scenes = _Scenes(self.stream, self.batch_size, self.first)
+        for indices, batch in DataLoader(scenes, batch_size=None, num_workers=self.num_workers):
+            yield self.render(indices, batch)
+
+    def batch(self, indices: Sequence[int]) -> dict:
+        """Return some samples of the stream."""
+        return self.render(indices, [self.stream.scene(index) for index in indices])
+
+    @torch.no_grad()
+    def render(self, indices: Sequence[int], scenes: Sequence[Scene]) -> dict:
+        """Return the samples that some scenes are."""
+        stream, rendered = self.stream, self.renderer.render(scenes)
+        subjects = [scene.actors[0] for scene in scenes]
+        inside = self._inside(scenes)
+        image = develop(rendered.light, [scene.photo for scene in scenes], self.noise)
+        keypoints_2d, keypoints_3d = self._keypoints(scenes, rendered.vertices)
+        yes = torch.ones(len(scenes), dtype=torch.bool, device=self.device)
+        mask = rendered.mask * inside
+        return {
+            "image": image * inside[:, None],
+            "keypoints_2d": keypoints_2d,
+            "keypoints_3d": keypoints_3d,
+            "pose": self._floats([subject.pose().ravel() for subject in subjects]),
+            "betas": self._floats([subject.betas for subject in subjects]),
+            "center": self._floats([scene.framing.box_center for scene in scenes]),
+            "scale": self._floats([scene.framing.scale for scene in scenes]),
+            "index": torch.tensor(list(indices), device=self.device),
+            "key": [stream.key(index) for index in indices],
+            "has_smpl": yes,
+            "has_keypoints_2d": yes,
+            "has_keypoints_3d": yes,
+            "gender": torch.zeros(len(scenes), dtype=torch.int64, device=self.device),
+            **self._options(rendered, mask, keypoints_2d),
+        }
+
+    def _options(self, rendered: RenderedBatch, mask: Tensor, keypoints_2d: Tensor) -> dict:
+        shown = mask > 0
+        every = {
+            "mask": lambda: mask,
+            "depth": lambda: torch.where(shown, rendered.depth, 0),
+            "parts": lambda: torch.where(shown, rendered.parts, 0),
+            "visible": lambda: _shows(mask, keypoints_2d[..., :2]),
+        }
+        return {name: every[name]() for name in self.stream.options}
+
+    def _floats(self, values: list) -> Float[Tensor, "b *n"]:
+        return torch.tensor(np.array(values), dtype=torch.float32, device=self.device)
+
+    def _inside(self, scenes: Sequence[Scene]) -> Bool[Tensor, "b s s"]:
+        """Say which pixels lie in the photo."""
+        pixel = torch.arange(CROP_SIZE, device=self.device) + 0.5
+        x, y = torch.meshgrid(pixel, pixel, indexing="xy")
+        return self._in_photo(torch.stack([x, y], dim=-1)[None], scenes)
+
+    def _in_photo(
+        self, places: Float[Tensor, "b *n 2"], scenes: Sequence[Scene]
+    ) -> Bool[Tensor, "b *n"]:
+        """Do what `datasets.framing.Framing.inside` does."""
+        shape = (-1, *[1] * (places.ndim - 1))
+        angle = self._floats([scene.framing.rotation for scene in scenes]).view(shape[:-1])
+        left, top, right, bottom = self._floats([scene.framing.borders for scene in scenes]).T.view(
+            4, *shape[:-1]
+        )
+        x, y = (places - CROP_SIZE / 2).unbind(-1)
+        x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+    def _keypoints(
+        self, scenes: Sequence[Scene], vertices: Float[Tensor, "b v 3"]
+    ) -> tuple[Float[Tensor, "b 14 3"], Float[Tensor, "b 14 4"]]:
+        joints = self.regressor @ vertices
+        points = joints[:, list(KEYPOINTS_FROM_H36M)]
+        focal = self._floats([scene.framing.focal for scene in scenes])[:, None, None]
+        center = self._floats([scene.framing.center for scene in scenes])[:, None]
+        places = center + focal * points[..., :2] / points[..., 2:]
+        seen = self._in_photo(places, scenes)[..., None]
+        centered = points - joints[:, [H36M_NAMES.index("Pelvis")]]
+        sure = torch.ones(len(scenes), len(KEYPOINT_NAMES), 1, device=self.device)
+        return (
+            torch.cat([places / CROP_SIZE * 2 - 1, seen], dim=2),
+            torch.cat([centered, sure], dim=2),
+        )
+
+
+class _Scenes(IterableDataset):
+    """Indices and scenes of a stream's rank, a batch at a time; workers take turns."""
+
+    def __init__(self, stream: SyntheticPeople, batch_size: int, first: int):
+        self.stream, self.batch_size, self.first = stream, batch_size, first
+
+    def __iter__(self) -> Iterator[tuple[list[int], list[Scene]]]:
+        worker = get_worker_info()
+        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        stride = self.stream.world_size
+        while True:
+            start = self.first + stride * number * self.batch_size + self.stream.rank
+            indices = range(start, start + stride * self.batch_size, stride)
+            yield list(indices), [self.stream.scene(index) for index in indices]
+            number += step
+
+
+def _shows(mask: Float[Tensor, "b s s"], places: Float[Tensor, "b k 2"]) -> Bool[Tensor, "b k"]:
+    """Say at which crop coordinates masks are not empty."""
+    column, row = ((places + 1) / 2 * CROP_SIZE).floor().long().unbind(-1)
+    within = (column >= 0) & (row >= 0) & (column < CROP_SIZE) & (row < CROP_SIZE)
+    item = torch.arange(len(mask), device=mask.device)[:, None]
+    return within & (mask[item, row.clamp(0, CROP_SIZE - 1), column.clamp(0, CROP_SIZE - 1)] > 0)

@@ -1,0 +1,116 @@
+"""From light to photos, in torch on any device: what `datasets.photo` does, for a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from datasets.photo import BLUR_RADIUS, LUMINANCE, MIDDLE, SHOULDER, Photo, blur_kernel
+
+# Annex K of the JPEG standard (ITU-T T.81): luminance, chrominance.
+_LUMA = [
+    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
+]  # fmt: skip
+_CHROMA = [
+    [17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99],
+]  # fmt: skip
+QUANTA = np.full((3, 8, 8), 99.0)
+"""Quantisation steps of Y, Cb, Cr at quality 50."""
+QUANTA[0], QUANTA[1:, :4, :4] = _LUMA, _CHROMA
+
+_FREQUENCY, _PLACE = np.mgrid[:8, :8]
+COSINES = np.cos((2 * _PLACE + 1) * _FREQUENCY * np.pi / 16) / 2
+"""(frequency, place): the orthonormal discrete cosine transform of 8 samples."""
+COSINES[0] /= np.sqrt(2)
+
+TO_YCC = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.168735892, -0.331264108, 0.5],
+        [0.5, -0.418687589, -0.081312411],
+    ]
+)
+"""From RGB to JFIF's Y, Cb, Cr; the last two about 128."""
+
+
+def develop(
+    light: Float[Tensor, "b s s 3"], photos: Sequence[Photo], bank: Float[Tensor, "n n 3"]
+) -> Float[Tensor, "b 3 s s"]:
+    """Return photos of linear light: sRGB in [0, 1], coloured by each photo's gains."""
+
+    def column(name: str) -> Float[Tensor, "b c 1 1"]:
+        values = np.array([getattr(photo, name) for photo in photos], np.float32)
+        return torch.from_numpy(values.reshape(len(photos), -1, 1, 1)).to(light.device)
+
+    image = _blur(light.permute(0, 3, 1, 2), photos)
+    luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image.device))
+    root = luminance.clamp(min=0).sqrt().mean(dim=(1, 2))
+    gain = MIDDLE / root.square().clamp(min=1e-6)
+    image = image * gain[:, None, None, None] * column("exposure") * column("white_balance")
+    image = (image / (1 + SHOULDER * (image - SHOULDER).clamp(min=0))).clamp(0, 1)
+    low = image <= 0.0031308
+    image = torch.where(low, image * 12.92, 1.055 * image.clamp(min=1e-8) ** (1 / 2.4) - 0.055)
+    level = (image - 0.5) * (255 * column("contrast")) + 127.5
+    level = level + column("noise") * _noise(bank, photos, level.shape[-1])
+    level = jpeg(level.clamp(0, 255).round(), [photo.quality for photo in photos])
+    gains = column("gains")
+    return (level / 255 * gains).clamp(0, 1)
+
+
+def _blur(image: Float[Tensor, "b 3 s s"], photos: Sequence[Photo]) -> Float[Tensor, "b 3 s s"]:
+    kernels = np.array([[blur_kernel(sigma) for sigma in photo.blur] for photo in photos])
+    kernels = torch.from_numpy(kernels).to(image.device).repeat_interleave(3, dim=0)
+    planes, size = image.flatten(0, 1)[None], image.shape[-1]
+    padded = F.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
+    padded = F.conv2d(padded, kernels[:, 0, None, None, :], groups=len(kernels))
+    padded = F.conv2d(padded, kernels[:, 1, None, :, None], groups=len(kernels))
+    return padded.view(-1, 3, size, size)
+
+
+def _noise(
+    bank: Float[Tensor, "n n 3"], photos: Sequence[Photo], size: int
+) -> Float[Tensor, "b 3 {size} {size}"]:
+    offset = torch.tensor([photo.noise_offset for photo in photos], device=bank.device)
+    place = (offset[..., None] + torch.arange(size, device=bank.device)) % len(bank)
+    return bank[place[:, 0, :, None], place[:, 1, None, :]].permute(0, 3, 1, 2)
+
+
+def quanta(qualities: Sequence[int], device: torch.device) -> Float[Tensor, "b 3 8 8"]:
+    """Quantisation steps at some qualities, 1 to 100, as libjpeg scales them."""
+    quality = np.asarray(qualities)[:, None, None, None]
+    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    steps = np.clip((QUANTA * percent + 50) // 100, 1, 255)
+    return torch.from_numpy(steps.astype(np.float32)).to(device)
+
+
+def jpeg(image: Float[Tensor, "b 3 s s"], qualities: Sequence[int]) -> Float[Tensor, "b 3 s s"]:
+    """What JPEG with halved colours leaves of images, whole levels in [0, 255].
+
+    The side is a multiple of 16.
+    """
+    matrix = torch.from_numpy(TO_YCC).to(image)
+    steps = quanta(qualities, image.device)
+    planes = torch.einsum("kc,bchw->bkhw", matrix, image)
+    luma = _through_blocks(planes[:, :1].round() - 128, steps[:, :1]) + 128
+    colors = F.avg_pool2d(planes[:, 1:], 2).round()
+    colors = _through_blocks(colors, steps[:, 1:]).round()
+    colors = F.interpolate(colors, scale_factor=2, mode="bilinear", align_corners=False).round()
+    planes = torch.cat([luma.round().clamp(0, 255), colors], dim=1)
+    return torch.einsum("ck,bkhw->bchw", torch.linalg.inv(matrix), planes).round().clamp(0, 255)
+
+
+def _through_blocks(
+    planes: Float[Tensor, "b k h w"], steps: Float[Tensor, "b k 8 8"]
+) -> Float[Tensor, "b k h w"]:
+    """Transform blocks of 8 x 8, quantise, and transform back."""
+    cosines = torch.from_numpy(COSINES).to(planes)
+    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (b k i j 8 8)
+    steps = steps[:, :, None, None]
+    quantised = (cosines @ blocks @ cosines.T / steps).round() * steps
+    return (cosines.T @ quantised @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
