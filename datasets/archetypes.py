@@ -48,7 +48,7 @@ def gait(draft: Draft, stride, lift, lean: float) -> None:
         swing = np.clip(np.cos(at - 0.4 * np.pi), 0, 1)  # most bent before the leg is in front
         forward = stride * np.sin(at) + 0.15 * stride + 0.3 * lift * swing + lean
         ankle = np.where(np.sin(at) < -0.4, 18, 0)
-        draft.leg(side, forward, 6 + lift * swing, draft.around(1, 2), ankle=ankle)
+        draft.leg(side, forward, draft.around(7, 4) + lift * swing, draft.around(1, 2), ankle=ankle)
     draft.trunk(draft.around(lean, 5), -0.35 * stride * np.sin(phase), draft.around(0, 3))
     draft.tilt[:, 0] = draft.around(lean, 3)
 
@@ -118,7 +118,7 @@ def lunge(draft: Draft) -> None:
     drop = THIGH * _cos(thigh) * _cos(out) + SHIN * _cos(shin)  # hip above ankle
     back = draft.between(5, 28)
     knee = _arccos((drop - THIGH * _cos(back)) / SHIN) - back
-    straight = np.full(len(draft), 6.0)
+    straight = draft.around(7, 4)
     draft.leg(
         "R",
         np.where(wide, draft.around(4, 5), -back),

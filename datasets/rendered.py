@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch.utils.data import Dataset
 
 from datasets.photo import develop
@@ -86,6 +86,11 @@ class RenderedPhotos(Dataset):
             **{f"has_{name}": 1 for name in ("2d_joints", "3d_joints", "smpl")},
         }
         key = f"{self.stream.split}/{self.stream.seed}/{index}"
-        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        data = cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes()
+        data = jpeg_bytes(image, JPEG_QUALITY)
         return RenderedPhoto(key, data, (PHOTO_SIZE, PHOTO_SIZE), label)
+
+
+def jpeg_bytes(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
+    """Encode RGB."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()

@@ -4,6 +4,8 @@
 `--split val` writes DIR/val.yaml, the fixed validation set. Then
 `python main.py --data_mode=open --open_data DIR` trains from there. The same seed gives the same
 samples, on however many processes. Tables are written in parts; a run that was cut off continues.
+
+`--contact_sheet FILE.jpg` shows samples in one picture instead.
 """
 
 import argparse
@@ -11,19 +13,24 @@ import math
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.poses import PoseSampler
-from datasets.rendered import RenderedPhoto, RenderedPhotos
+from datasets.rendered import RenderedPhoto, RenderedPhotos, jpeg_bytes
 from datasets.synthetic import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from datasets.tsv import TsvWriter, write_composite
-from models.body import open_body
+from models.body import Body, open_body
 from scripts.conversion import run
 from utils.paths import display
 
 PART = 2000
 """Samples in one set of tables."""
+SHEET_SIZE, COLUMNS, TILE = 50, 10, 128
+"""Samples, samples in a row, and pixels of one, in a contact sheet."""
+SHEET_QUALITY = 85
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder of the yaml files and tables")
+    add("--out", type=Path, help="folder of the yaml files and tables")
+    add("--contact_sheet", type=Path, help="instead: a JPEG that shows the samples")
     add("--num", type=int, help="how many samples; --split val: the fixed set's 2,000")
     add("--split", choices=SPLITS, default="train")
     add("--seed", type=int, default=0, help="of the training samples")
@@ -42,26 +50,52 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def render(args: argparse.Namespace) -> int:
-    """Write the parts that are missing, then the yaml over all of them."""
+    """Write tables, or a contact sheet."""
+    if (args.out is None) == (args.contact_sheet is None):
+        raise ValueError("Give either --out DIR or --contact_sheet FILE.jpg.")
     validation = args.split == "val"
-    num = args.num or (VALIDATION_SIZE if validation else None)
+    default = SHEET_SIZE if args.contact_sheet else VALIDATION_SIZE if validation else None
+    num = default if args.num is None else args.num
     if num is None or num < 1:
         raise ValueError(f"--num is {num}: say how many samples, such as --num 20000.")
     seed = VALIDATION_SEED if validation else args.seed
     body = open_body()
     poses = PoseSampler(None if validation else args.amass)
     stream = SyntheticPeople(body, poses=poses, split=args.split, seed=seed, augment=False)
+    if args.contact_sheet:
+        write_contact_sheet(args.contact_sheet, stream, num)
+    else:
+        write_tables(args, stream, body, num)
+    return 0
+
+
+def write_contact_sheet(path: Path, stream: SyntheticPeople, num: int) -> None:
+    """Show the first samples as training sees them, but for its augmentation."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        raise ValueError(f"{path}: a contact sheet is a JPEG; name it FILE.jpg.")
+    sheet = np.full((-(-num // COLUMNS) * TILE, min(num, COLUMNS) * TILE, 3), 255, np.uint8)
+    for index in tqdm(range(num), desc="contact sheet"):
+        image = stream.sample(index)["image"].permute(1, 2, 0).numpy()
+        tile = cv2.resize(np.rint(255 * image), (TILE, TILE), interpolation=cv2.INTER_AREA)
+        row, column = divmod(index, COLUMNS)
+        sheet[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = tile
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg_bytes(sheet, SHEET_QUALITY))
+    print(f"{display(path)}: {num} samples, {path.stat().st_size // 1000} kB.")
+
+
+def write_tables(args: argparse.Namespace, stream: SyntheticPeople, body: Body, num: int) -> None:
+    """Write the parts that are missing, then the yaml over all of them."""
     parts = []
     for number in range(math.ceil(num / PART)):
         count = min(PART, num - number * PART)
-        path = args.out / args.split / f"seed{seed}_{number:04d}_{count}.yaml"
+        path = args.out / args.split / f"seed{stream.seed}_{number:04d}_{count}.yaml"
         parts.append(path)
         if not path.is_file():
             photos = RenderedPhotos(stream, body.annotation_regressor, number * PART, count)
             write_part(path, photos, args.num_workers)
     write_composite(args.out / f"{args.split}.yaml", parts)
-    print(f"{display(args.out / args.split)}.yaml: {num} samples of seed {seed}.")
-    return 0
+    print(f"{display(args.out / args.split)}.yaml: {num} samples of seed {stream.seed}.")
 
 
 def write_part(path: Path, photos: RenderedPhotos, num_workers: int) -> None:

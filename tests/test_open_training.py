@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -208,3 +209,29 @@ def test_an_augmented_stream_is_not_stored(body):
     stream = synthetic.SyntheticPeople(body)
     with pytest.raises(ValueError, match="augment=False"):
         RenderedPhotos(stream, body.annotation_regressor, 0, 1)
+
+
+def test_a_contact_sheet_shows_the_first_samples(body, tmp_path):
+    sheet = tmp_path / "sheet.jpg"
+    assert render_dataset.main(["--contact_sheet", str(sheet), "--num=3", "--seed=5"]) == 0
+    image = cv2.cvtColor(cv2.imread(str(sheet)), cv2.COLOR_BGR2RGB)
+    tile = render_dataset.TILE
+    assert image.shape == (tile, 3 * tile, 3)
+    expected = rendered_stream(body).sample(1)["image"].permute(1, 2, 0).numpy()
+    expected = cv2.resize(255 * expected, (tile, tile), interpolation=cv2.INTER_AREA)
+    assert np.abs(image[:, tile : 2 * tile] - expected).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "either --out DIR or --contact_sheet"),
+        (["--out=x"], "--num is None"),
+        (["--out=x", "--num=0"], "--num is 0"),
+        (["--contact_sheet=x.png"], "name it FILE.jpg"),
+    ],
+)
+def test_mistakes_of_render_dataset_give_one_sentence(flags, message, capsys):
+    assert render_dataset.main(flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and message in error[0], error
