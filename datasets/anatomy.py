@@ -14,6 +14,18 @@ from scipy.spatial.transform import Rotation
 from utils.joints import SMPL_NAMES, SMPL_PARENTS, mirrored
 
 NUM_JOINTS = len(SMPL_NAMES)
+
+
+def _generations() -> list[tuple[list[int], list[int]]]:
+    """List the joints by their distance from the root, each with its parent."""
+    known, generations = [0], []
+    while children := [j for j in range(1, NUM_JOINTS) if SMPL_PARENTS[j] in known]:
+        known = children
+        generations.append((children, [SMPL_PARENTS[child] for child in children]))
+    return generations
+
+
+_GENERATIONS = _generations()
 MIRRORED = list(mirrored(SMPL_NAMES))
 REFLECT = np.array([1.0, -1.0, -1.0])
 """What mirroring left and right does to an axis-angle vector."""
@@ -135,10 +147,10 @@ def forward_kinematics(
         Joints [m], and the rotation of each joint from the T-pose.
     """
     local = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
-    rotations, joints = np.empty_like(local), np.empty_like(pose)
-    rotations[:, 0], joints[:, 0] = local[:, 0], rest_joints[0]
-    for joint, parent in list(enumerate(SMPL_PARENTS))[1:]:
-        bone = rest_joints[joint] - rest_joints[parent]
-        rotations[:, joint] = rotations[:, parent] @ local[:, joint]
-        joints[:, joint] = joints[:, parent] + rotations[:, parent] @ bone
+    rotations, joints = local.copy(), np.empty_like(pose)
+    joints[:, 0] = rest_joints[0]
+    for children, parents in _GENERATIONS:  # all joints as far from the root at once
+        bones = (rest_joints[children] - rest_joints[parents])[..., None]
+        rotations[:, children] = rotations[:, parents] @ local[:, children]
+        joints[:, children] = joints[:, parents] + (rotations[:, parents] @ bones)[..., 0]
     return joints, rotations

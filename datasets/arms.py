@@ -7,10 +7,10 @@ then raised forward about the line through the shoulders. The collar takes its s
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from datasets.anatomy import within_reach
+from datasets.anatomy import ARM_JOINTS, within_reach
 from datasets.pose_draft import SIDES, Draft
 from utils.joints import SMPL_NAMES
 
@@ -49,77 +49,78 @@ ARMS = {
     "pump": ArmRule(0.0, (-70, 6), (4, 10), (-6, 10), (18, 12), (88, 16)),
 }
 _NAMES = tuple(ARMS)
-_SWINGING = tuple(_NAMES.index(name) for name in ("swing", "pump"))
+_SWINGING = np.isin(_NAMES, ("swing", "pump"))
+_FREE = _NAMES.index("free")
+_WEIGHTS = np.array([rule.weight for rule in ARMS.values()])
 _RULES = np.array(
     [(rule.elevation, rule.azimuth, rule.raised, rule.turn, rule.elbow) for rule in ARMS.values()]
 )  # (rules, 5, 2)
-_FREE = _NAMES.index("free")
+_HIPS, _COLLARS, _SHOULDERS, _ELBOWS, _WRISTS, _HANDS = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in SIDES] for name in ("Hip", *ARM_JOINTS)
+)
 
 
 def add_arms(draft: Draft, preferred: dict[str, float]) -> None:
     """Draw both arms; `preferred` says how often which rule holds, else it is any."""
-    kinds = [_choose(draft, preferred) for _ in SIDES]
-    kinds[1] = np.where(draft.rng.random(len(draft)) < SYMMETRIC, kinds[0], kinds[1])
-    for kind in range(len(_NAMES)):  # who swings one arm swings both
-        if kind in _SWINGING:
-            kinds[1] = np.where(kinds[0] == kind, kind, kinds[1])
-            kinds[0] = np.where(kinds[1] == kind, kind, kinds[0])
-    both = draft.rng.standard_normal((len(draft), 5)).clip(-2.5, 2.5)
-    same = (kinds[0] == kinds[1])[:, None]
-    for side, kind in zip(SIDES, kinds, strict=True):
-        own = draft.rng.standard_normal((len(draft), 5)).clip(-2.5, 2.5)
-        deviation = np.where(same, 0.8 * both + 0.6 * own, own)
-        mean, spread = np.moveaxis(_RULES[kind], 2, 0)
-        _set_arm(draft, side, kind, mean + spread * deviation)
-
-
-def _choose(draft: Draft, preferred: dict[str, float]) -> np.ndarray:
-    weights = np.array([rule.weight for rule in ARMS.values()])
-    weights *= (1 - sum(preferred.values())) / weights.sum()
-    weights += [preferred.get(name, 0) for name in _NAMES]
-    return draft.rng.choice(len(_NAMES), len(draft), p=weights / weights.sum())
-
-
-def _set_arm(draft: Draft, side: str, kind: np.ndarray, drawn: Float[np.ndarray, "n 5"]) -> None:
-    elevation, azimuth, raised, turn, elbow = drawn.T
-    hips = {name: SMPL_NAMES.index(f"{name}_Hip") for name in SIDES}
-    own, other = (-draft.angles[:, hips[name], 0] for name in (side, "R" if side == "L" else "L"))
-    raised = raised + np.where(np.isin(kind, _SWINGING), 0.45 * (other - own), 0)
+    rule = _choose_rules(draft, preferred)
+    both = draft.rng.standard_normal((len(draft), 1, 5)).clip(-2.5, 2.5)
+    own = draft.rng.standard_normal((len(draft), 2, 5)).clip(-2.5, 2.5)
+    same = (rule[:, :1] == rule[:, 1:])[..., None]
+    deviation = np.where(same, 0.8 * both + 0.6 * own, own)
+    mean, spread = _RULES[rule, :, 0], _RULES[rule, :, 1]
+    elevation, azimuth, raised, turn, elbow = np.moveaxis(mean + spread * deviation, 2, 0)
+    flexion = -draft.angles[:, _HIPS, 0]
+    raised = raised + np.where(_SWINGING[rule], 0.45 * (flexion[:, ::-1] - flexion), 0)
     direction = _direction(elevation, azimuth, raised)
-    direction = np.where((kind == _FREE)[:, None], _anywhere(draft), direction)
-    _point_upper_arm(draft, side, direction, turn)
-    draft.put(f"{side}_Elbow", draft.around(0, 28), -np.abs(elbow))
-    draft.put(f"{side}_Wrist", draft.around(0, 12), draft.around(0, 10), draft.around(-4, 20))
-    draft.put(f"{side}_Hand", draft.around(0, 4), draft.around(0, 4), draft.around(-14, 14))
+    direction = np.where((rule == _FREE)[..., None], _anywhere(draft), direction)
+    _point_upper_arms(draft, direction, turn)
+    draft.angles[:, _ELBOWS, 1] = -np.abs(elbow)
+    for place, side in enumerate(SIDES):
+        draft.angles[:, _ELBOWS[place], 0] = draft.around(0, 28)
+        draft.put(f"{side}_Wrist", draft.around(0, 12), draft.around(0, 10), draft.around(-4, 20))
+        draft.put(f"{side}_Hand", draft.around(0, 4), draft.around(0, 4), draft.around(-14, 14))
 
 
-def _anywhere(draft: Draft) -> Float[np.ndarray, "n 3"]:
+def _choose_rules(draft: Draft, preferred: dict[str, float]) -> Int[np.ndarray, "n 2"]:
+    """Draw the number of each arm's rule; who swings one arm swings both."""
+    share = _WEIGHTS * (1 - sum(preferred.values())) / _WEIGHTS.sum()
+    share = share + [preferred.get(name, 0.0) for name in _NAMES]
+    drawn = draft.rng.random((len(draft), 3))
+    rule = np.searchsorted(share.cumsum()[:-1], drawn[:, :2], side="right")
+    rule[:, 1] = np.where(drawn[:, 2] < SYMMETRIC, rule[:, 0], rule[:, 1])
+    rule[:, 1] = np.where(_SWINGING[rule[:, 0]], rule[:, 0], rule[:, 1])
+    rule[:, 0] = np.where(_SWINGING[rule[:, 1]], rule[:, 1], rule[:, 0])
+    return rule
+
+
+def _anywhere(draft: Draft) -> Float[np.ndarray, "n 2 3"]:
     """Draw directions that an upper arm reaches, evenly: of six, the first that it does."""
-    tried = draft.rng.standard_normal((len(draft), 6, 3))
-    tried /= np.linalg.norm(tried, axis=2, keepdims=True)
-    return tried[np.arange(len(draft)), within_reach(tried).argmax(axis=1)]
+    tried = draft.rng.standard_normal((6, len(draft), 2, 3))
+    tried /= np.sqrt((tried * tried).sum(axis=3, keepdims=True))
+    first = within_reach(tried).argmax(axis=0)[None, ..., None]
+    return np.take_along_axis(tried, first, axis=0)[0]
 
 
-def _direction(elevation, azimuth, raised) -> Float[np.ndarray, "n 3"]:
+def _direction(elevation, azimuth, raised) -> Float[np.ndarray, "n 2 3"]:
     """Return unit vectors: outwards, up, forward; angles in degrees."""
-    up, around = np.deg2rad(elevation), np.deg2rad(azimuth)
-    level = np.cos(up)
-    pointing = np.stack([level * np.cos(around), np.sin(up), level * np.sin(around)], axis=1)
-    return Rotation.from_rotvec(-np.deg2rad(raised)[:, None] * [1.0, 0, 0]).apply(pointing)
+    elevation, azimuth, raised = (np.deg2rad(x) for x in (elevation, azimuth, raised))
+    level, up = np.cos(elevation), np.sin(elevation)
+    outwards, forward = level * np.cos(azimuth), level * np.sin(azimuth)
+    cos, sin = np.cos(raised), np.sin(raised)
+    return np.stack([outwards, cos * up + sin * forward, cos * forward - sin * up], axis=-1)
 
 
-def _point_upper_arm(draft: Draft, side: str, direction: Float[np.ndarray, "n 3"], turn) -> None:
-    """Set collar and shoulder so that the upper arm points there, turned about itself [degrees]."""
-    elevation = np.rad2deg(np.arcsin(direction[:, 1]))
-    forward = np.rad2deg(np.arctan2(direction[:, 2], direction[:, 0].clip(0.2))) * np.cos(
-        np.deg2rad(elevation)
-    )
-    rise = (COLLAR_SHARE * (elevation + 15)).clip(-8, 32) + draft.around(0, 3)
-    collar = np.stack([0 * rise, -0.18 * forward + draft.around(0, 4), rise], axis=1)
-    draft.put(f"{side}_Collar", *collar.T)
-    seen = Rotation.from_rotvec(np.deg2rad(collar)).inv().apply(direction)
-    across = np.cross([1.0, 0, 0], seen)
-    length = np.linalg.norm(across, axis=1, keepdims=True)
-    angle = np.rad2deg(np.arctan2(length, seen[:, :1]))
-    swing = across / np.maximum(length, 1e-9) * angle
-    draft.put(f"{side}_Shoulder", turn, swing[:, 1], swing[:, 2])
+def _point_upper_arms(draft: Draft, direction: Float[np.ndarray, "n 2 3"], turn) -> None:
+    """Set collars and shoulders so that the upper arms point there, turned about themselves."""
+    outwards, up, forward = np.moveaxis(direction, 2, 0)
+    elevation = np.rad2deg(np.arcsin(up.clip(-1, 1)))
+    ahead = np.rad2deg(np.arctan2(forward, outwards.clip(0.2))) * np.sqrt((1 - up**2).clip(0))
+    spread = np.stack([draft.normal() for _ in range(4)], axis=1).reshape(-1, 2, 2)
+    rise = (COLLAR_SHARE * (elevation + 15)).clip(-8, 32) + 3 * spread[..., 0]
+    collar = np.stack([0 * rise, -0.18 * ahead + 4 * spread[..., 1], rise], axis=-1)
+    draft.angles[:, _COLLARS] = collar
+    turned = Rotation.from_rotvec(np.deg2rad(collar).reshape(-1, 3)).inv()
+    x, y, z = np.moveaxis(turned.apply(direction.reshape(-1, 3)).reshape(direction.shape), 2, 0)
+    length = np.hypot(y, z)  # of the cross product of x and the direction: (0, -z, y)
+    angle = np.rad2deg(np.arctan2(length, x)) / np.maximum(length, 1e-9)
+    draft.angles[:, _SHOULDERS] = np.stack([turn, -z * angle, y * angle], axis=-1)

@@ -1,7 +1,5 @@
 """N poses while they are being drawn: angles of the joints, in the words of the rules."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 
@@ -10,29 +8,38 @@ from utils.joints import SMPL_NAMES
 
 SIDES = ("L", "R")
 SPINE = ("Spine1", "Spine2", "Spine3")
+DRAWN_AT_ONCE = 64
+"""Normal numbers for each pose."""
 
 
-@dataclass
 class Draft:
-    """N poses being drawn."""
+    """N poses being drawn.
 
-    rng: np.random.Generator
-    angles: Float[np.ndarray, "n 24 3"]
-    """Degrees; entry 0 unused."""
-    tilt: Float[np.ndarray, "n 3"]
-    """Degrees of the whole body about x (forward), y and z, turned in the order y, x, z."""
+    `angles` (n, 24, 3) are degrees, entry 0 unused; `tilt` (n, 3) degrees of the whole body about x
+    (forward), y and z, turned in the order y, x, z.
+    """
 
-    @classmethod
-    def empty(cls, count: int, rng: np.random.Generator) -> "Draft":
-        """Return T-poses."""
-        return cls(rng, np.zeros((count, NUM_JOINTS, 3)), np.zeros((count, 3)))
+    def __init__(self, count: int, rng: np.random.Generator):
+        self.rng = rng
+        self.angles = np.zeros((count, NUM_JOINTS, 3))
+        self.tilt = np.zeros((count, 3))
+        self._normal = iter(())
 
     def __len__(self) -> int:
         return len(self.angles)
 
+    def normal(self) -> Float[np.ndarray, "n"]:
+        """Draw from a normal distribution, cut at 2.5 standard deviations."""
+        row = next(self._normal, None)
+        if row is None:  # many at a time: a call for each would take most of the time
+            drawn = self.rng.standard_normal((DRAWN_AT_ONCE, len(self)))
+            self._normal = iter(drawn.clip(-2.5, 2.5))
+            row = next(self._normal)
+        return row
+
     def around(self, mean, spread: float) -> Float[np.ndarray, "n"]:
         """Draw about a mean: normal, cut at 2.5 standard deviations."""
-        return mean + spread * self.rng.standard_normal(len(self)).clip(-2.5, 2.5)
+        return mean + spread * self.normal()
 
     def between(self, low: float, high: float) -> Float[np.ndarray, "n"]:
         """Draw evenly."""
@@ -40,9 +47,8 @@ class Draft:
 
     def put(self, joint: str, x=0.0, y=0.0, z=0.0) -> None:
         """Set a joint's angles."""
-        self.angles[:, SMPL_NAMES.index(joint)] = np.stack(
-            np.broadcast_arrays(x, y, z, np.zeros(len(self)))[:3], axis=1
-        )
+        place = self.angles[:, SMPL_NAMES.index(joint)]
+        place[:, 0], place[:, 1], place[:, 2] = x, y, z
 
     def leg(self, side: str, flexion, knee, abduction=4.0, turn=8.0, ankle=0.0) -> None:
         """Set a leg: all angles positive forward, bent, outwards, outwards, toes down."""
@@ -54,9 +60,7 @@ class Draft:
     def trunk(self, bend=3.0, turn=0.0, lean=0.0, noise: float = 2.0) -> None:
         """Set the spine: forward, to the left, to the right; sums over the three joints."""
         for joint in SPINE:
-            parts = (
-                self.around(np.asarray(total) / len(SPINE), noise) for total in (bend, turn, lean)
-            )
+            parts = (self.around(total / len(SPINE), noise) for total in (bend, turn, lean))
             self.put(joint, *parts)
 
     def head(self, nod=2.0, turn=0.0, spread: float = 1.0) -> None:

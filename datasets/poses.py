@@ -43,6 +43,11 @@ _KNEES, _ANKLES, _TOES = (
     [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle", "Foot")
 )
 _LEGS = [SMPL_NAMES.index(f"{side}_{n}") for side in "LR" for n in ("Hip", "Knee", "Ankle")]
+_CARRIES = np.array(
+    [self_collision.belongs_to(archetype.stands_on) for archetype in ARCHETYPES.values()]
+    + [self_collision.belongs_to(())] * 2  # key poses, AMASS
+)
+"""Which capsules carry the body of each kind."""
 _ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
 
 
@@ -101,7 +106,7 @@ class PoseSampler:
 
         The kind is drawn first, and kept until a pose of it is possible: shares are as stated.
         """
-        kind = rng.choice(len(self.kinds), count, p=self._shares)
+        kind = np.searchsorted(self._shares.cumsum()[:-1], rng.random(count), side="right")
         pose, open_places = np.empty((count, anatomy.NUM_JOINTS, 3)), np.arange(count)
         while len(open_places):
             tries = 1 if len(open_places) > 16 else 4  # a few at once cost what one costs
@@ -127,7 +132,7 @@ class PoseSampler:
             return self.amass[rng.integers(len(self.amass), size=count)].astype(np.float64)
         if kind == "key":
             return self._draw_key_poses(count, rng)
-        draft, archetype = Draft.empty(count, rng), ARCHETYPES[kind]
+        draft, archetype = Draft(count, rng), ARCHETYPES[kind]
         archetype.draw(draft)
         add_arms(draft, archetype.arms)
         pose = anatomy.pose_from_angles(anatomy.clip_angles(draft.angles))
@@ -148,7 +153,7 @@ class PoseSampler:
         pose = start * Rotation.from_rotvec(way) * Rotation.from_rotvec(noise.reshape(-1, 3))
         pose = pose.as_rotvec().reshape(count, anatomy.NUM_JOINTS, 3)
         pose[:, 0] = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0])).as_rotvec()
-        draft = Draft.empty(count, rng)
+        draft = Draft(count, rng)
         add_arms(draft, {})
         other_arms = rng.random(count) < 0.3
         drawn = anatomy.pose_from_angles(draft.angles)
@@ -178,14 +183,13 @@ class PoseSampler:
         judged.
         """
         posed = anatomy.forward_kinematics(pose, self.rest_joints)
+        ends = self_collision.capsule_ends(*posed)
         possible = anatomy.within_reach(anatomy.upper_arm_directions(*posed)).all(1)
-        possible &= self_collision.penetration(*posed) <= self_collision.SOFT
-        lowest = self_collision.lowest(*posed)
-        for number, archetype in enumerate(ARCHETYPES.values()):
-            if archetype.stands_on:
-                ground = np.min([lowest[part] for part in archetype.stands_on], axis=0)
-                others = np.min([lowest[p] for p in lowest if p not in archetype.stands_on], axis=0)
-                possible &= (kind != number) | (others > ground - SUNK)
+        possible &= self_collision.penetration(ends) <= self_collision.SOFT
+        bottom, carries = self_collision.lowest(ends), _CARRIES[kind]
+        ground = np.where(carries, bottom, np.inf).min(axis=1)
+        others = np.where(carries, np.inf, bottom).min(axis=1)
+        possible &= ~carries.any(1) | (others > ground - SUNK)
         return possible | (kind == self.kinds.index("amass"))
 
 

@@ -4,7 +4,7 @@ Fitted to the open body's mean adult; metres, frame of `datasets.anatomy`.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from utils.joints import SMPL_NAMES
 
@@ -35,39 +35,33 @@ SOFT = 0.015
 """How deep flesh gives way [m]: what overlaps less is a touch."""
 
 
-def penetration(
+def capsule_ends(
     joints: Float[np.ndarray, "n 24 3"], rotations: Float[np.ndarray, "n 24 3 3"]
-) -> Float[np.ndarray, "n"]:
-    """Return how deep the worst pair of capsules overlaps [m]; negative: the smallest gap.
+) -> Float[np.ndarray, "n k 2 3"]:
+    """Return both ends of every capsule's axis [m].
 
     Args:
         joints: of the posed skeleton.
         rotations: of each joint from the T-pose, see `datasets.anatomy.forward_kinematics`.
     """
-    ends = capsule_ends(joints, rotations)
-    first, second = ends[:, _PAIRS[:, 0]], ends[:, _PAIRS[:, 1]]
-    gap = _segment_distance(first, second) - _RADIUS[_PAIRS].sum(1)
-    return -gap.min(axis=1)
-
-
-def capsule_ends(
-    joints: Float[np.ndarray, "n 24 3"], rotations: Float[np.ndarray, "n 24 3 3"]
-) -> Float[np.ndarray, "n k 2 3"]:
-    """Return both ends of every capsule's axis [m]."""
     offset = (rotations[:, _END_JOINTS] @ _END_OFFSETS[..., None])[..., 0]
     return joints[:, _END_JOINTS] + offset
 
 
-def lowest(
-    joints: Float[np.ndarray, "n 24 3"], rotations: Float[np.ndarray, "n 24 3 3"]
-) -> dict[str, Float[np.ndarray, "n"]]:
-    """Return the height of each capsule's lowest point [m], left and right together."""
-    bottom = capsule_ends(joints, rotations)[..., 1].min(axis=2) - _RADIUS
-    heights = {}
-    for number, name in enumerate(_NAMES):
-        part = name.removeprefix("L_").removeprefix("R_")
-        heights[part] = np.minimum(heights.get(part, np.inf), bottom[:, number])
-    return heights
+def penetration(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n"]:
+    """Return how deep the worst pair of capsules overlaps [m]; negative: the smallest gap."""
+    gap = _segment_distance(ends[:, _PAIRS[:, 0]], ends[:, _PAIRS[:, 1]]) - _REACH
+    return -gap.min(axis=1)
+
+
+def lowest(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n k"]:
+    """Return the height of each capsule's lowest point [m]."""
+    return ends[..., 1].min(axis=2) - _RADIUS
+
+
+def belongs_to(parts: tuple[str, ...]) -> Bool[np.ndarray, "k"]:
+    """Say which capsules are those parts, left or right."""
+    return np.array([name.removeprefix("L_").removeprefix("R_") in parts for name in _NAMES])
 
 
 def _segment_distance(
@@ -81,7 +75,8 @@ def _segment_distance(
     s = ((b * f - c * e) / np.maximum(a * e - b * b, 1e-9)).clip(0, 1)
     t = ((b * s + f) / e).clip(0, 1)
     s = ((b * t - c) / a).clip(0, 1)
-    return np.linalg.norm(start + s[..., None] * d1 - t[..., None] * d2, axis=-1)
+    between = start + s[..., None] * d1 - t[..., None] * d2
+    return np.sqrt((between * between).sum(-1))
 
 
 def _swap_side(name: str) -> str:
@@ -109,3 +104,4 @@ _END_JOINTS = np.array([[SMPL_NAMES.index(joint) for joint, _ in _ALL[n][:2]] fo
 _END_OFFSETS = np.array([[offset for _, offset in _ALL[n][:2]] for n in _NAMES], dtype=np.float64)
 _RADIUS = np.array([_ALL[name][2] for name in _NAMES])
 _PAIRS = np.array([[_NAMES.index(name) for name in pair] for pair in _NAMED_PAIRS])
+_REACH = _RADIUS[_PAIRS].sum(1)

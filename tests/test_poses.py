@@ -111,7 +111,7 @@ def test_a_hand_in_the_belly_is_seen_and_a_tpose_is_free(sampler):
     angles = anatomy.angles_from_pose(pose)
     angles[1, JOINT["L_Shoulder"], 0] = 80  # the forearm points inwards
     posed = anatomy.forward_kinematics(anatomy.pose_from_angles(angles), sampler.rest_joints)
-    free, inside = self_collision.penetration(*posed)
+    free, inside = self_collision.penetration(self_collision.capsule_ends(*posed))
     assert free < 0.0, f"T-pose: {1e3 * free:.0f} mm"
     assert inside > 0.04, f"hand in the belly: {1e3 * inside:.0f} mm"
 
@@ -137,7 +137,7 @@ def test_every_pose_is_within_limits_and_does_not_run_through_itself(sampler, dr
     assert anatomy.within_limits(pose).all()
     posed = anatomy.forward_kinematics(pose, sampler.rest_joints)
     assert anatomy.within_reach(anatomy.upper_arm_directions(*posed)).all()
-    depth = self_collision.penetration(*posed)
+    depth = self_collision.penetration(self_collision.capsule_ends(*posed))
     assert depth.max() <= self_collision.SOFT, f"{1e3 * depth.max():.0f} mm"
 
 
