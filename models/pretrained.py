@@ -46,6 +46,8 @@ class Checkpoint:
     """The body inside, when it carries one; official checkpoints do."""
     body_sha256: str | None = None
     """Identity of the body that it was trained with, when it says so."""
+    start: str | None = None
+    """What its training started from, when it says so."""
 
 
 def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
@@ -75,7 +77,8 @@ def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
     except TypeError as error:
         raise ValueError(f"{source} has a configuration of another version: {error}.") from error
     sha256 = (content.get("body") or {}).get("sha256") if "model" in content else None
-    return Checkpoint(source, state, config, False, body_sha256=sha256)
+    start = content.get("start") if "model" in content else None
+    return Checkpoint(source, state, config, False, body_sha256=sha256, start=start)
 
 
 def load_weights(

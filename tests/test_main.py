@@ -1,16 +1,14 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from models.pretrained import read_checkpoint
 from scripts.make_toy_data import write_all
-from utils.checkpoint import load_checkpoint
-from utils.paths import ROOT
+from tests.programs import Done, run
+from tests.tsv_data import replace_row
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 
@@ -22,129 +20,119 @@ def toy(tmp_path_factory) -> Path:
     return folder
 
 
-def run(toy: Path, logs: Path, *flags: str, processes: int = 1, launcher: str = "launch"):
-    """Run main.py as a user does; with `launch`, by the published command line."""
-    command = [sys.executable, "main.py"]
-    if processes > 1:
-        command = [sys.executable, "-m", f"torch.distributed.{launcher}"]
-        command += [f"--nproc_per_node={processes}", f"--master_port={20_000 + os.getpid() % 9000}"]
-        command += ["--use_env"] * (launcher == "launch") + ["main.py"]
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    done = subprocess.run(
-        [*command, *flags, "--device=cpu", f"--log_root={logs}", "--num_workers=0"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | {"SMPLER_DATASETS": str(toy), "OMP_NUM_THREADS": threads},
-    )
-    return done
+def start(toy: Path, logs: Path, *flags: str, processes: int = 1) -> Done:
+    common = ("--device=cpu", "--num_workers=0", f"--log_root={logs}")
+    return run("main", *common, *flags, processes=processes, SMPLER_DATASETS=str(toy))
 
 
-def metrics(logs: Path, name: str, protocol: str) -> dict[str, np.ndarray]:
-    return dict(np.load(logs / name / f"eval_{protocol}.npz"))
-
-
-EVALUATE = ("--eval_only", "--val_batch_size=2", "--model_type=backbone", "--data_mode=3dpw")
+EVALUATE = ("--eval_only", "--val_batch_size=2", "--data_mode=3dpw")
 
 
 def test_evaluation_on_one_and_two_processes_is_the_same(toy, tmp_path):
+    metrics = []
     for processes in (1, 2):
-        done = run(toy, tmp_path, *EVALUATE, f"--exp_name=on{processes}", processes=processes)
-        assert done.returncode == 0, done.stderr[-2000:]
+        flags = (*EVALUATE, f"--exp_name=on{processes}")
+        done = start(toy, tmp_path, *flags, processes=processes).check()
         for name in ("mpve: ", "mpjpe: ", "mpjpe-pa: "):
-            line = next(line for line in done.stdout.splitlines() if line.startswith(name))
+            line = next(line for line in done.output.splitlines() if line.startswith(name))
             assert len(line.split(".")[-1]) == 3, line
-        assert "body=open" in done.stdout and "comparable=False" in done.stdout
-    one, two = (metrics(tmp_path, f"on{processes}", "3dpw") for processes in (1, 2))
+        for text in ("body=open", "comparable=False", "start=HRNet from initialisation"):
+            assert text in done.output, text
+        assert f"samples: {NUM_SAMPLES}, no padding" in done.output
+        metrics.append(dict(np.load(tmp_path / f"on{processes}" / "eval_3dpw.npz")))
+    one, two = metrics
     assert one["index"].tolist() == two["index"].tolist() == list(range(NUM_SAMPLES))
-    for name in one:
+    assert one["key"].tolist() == two["key"].tolist()
+    for name in ("mpve", "mpjpe", "mpjpe-pa"):
         error = np.abs(one[name] - two[name]).max()
         assert error < 1e-6, (name, error)
-    result = json.loads((tmp_path / "on1" / "eval_3dpw.json").read_text())
-    assert result["metrics"]["mpve"]["samples"] == NUM_SAMPLES
-    assert "METRO" in result["protocol"]["rule"] and len(result["setting"]["body_sha256"]) == 64
+    check_files(tmp_path / "on1", one)
+
+
+def check_files(folder: Path, errors: dict[str, np.ndarray]) -> None:
+    result = json.loads((folder / "eval_3dpw.json").read_text())
+    assert result["metrics"]["mpve"]["samples"] == result["samples"] == NUM_SAMPLES
+    assert result["padding"] == "none" and "METRO" in result["protocol"]["rule"]
+    setting = result["setting"]
+    assert len(setting["body_sha256"]) == len(setting["regressor_sha256"]) == 64
+    assert setting["weights"] == "initial parameters"
+    row = (folder / "eval_3dpw.md").read_text().splitlines()[2]
+    expected = [f"{1000 * errors[name].mean():.1f}" for name in ("mpve", "mpjpe", "mpjpe-pa")]
+    assert row.startswith("| 3dpw | initial parameters | open |")
+    assert [cell.strip() for cell in row.split("|")[4:7]] == expected, row
+    sheet = cv2.imread(str(folder / "eval_3dpw_worst.png"))
+    assert sheet.shape == (2 * 240, 4 * 448, 3), "two rows of four, each crop beside its overlay"
+
+
+MISTAKES = {
+    "no such checkpoint": (("--load_checkpoint=nowhere.pt",), "nowhere.pt is missing"),
+    "batch too large": (("--batch_size=1000",), "do not fill one batch of 1000"),
+    "no gendered bodies": (("--gendered", "--data_mode=3dpw"), "needs the neutral one"),
+    "gendered, no gender": (("--gendered",), "--gendered needs --data_mode=3dpw"),
+    "folder is a file": (("--log_root={file}",), "Nothing can be written to"),
+    "unknown device": (("--device=tpu",), "neither cuda, cuda:NUMBER nor cpu"),
+    "unknown mode": (("--data_mode=coco",), "invalid choice: 'coco'"),
+    "unknown flag": (("--batchsize=3",), "unrecognized arguments: --batchsize=3"),
+    "no number": (("--lr=fast",), "'fast' is not a number"),
+    "no batch": (("--batch_size=0",), "'0' is not a whole number from 1"),
+    "decay": (("--ema=1.5",), "'1.5' is not between 0 and 1"),
+    "two sources": (("--eval_only", "--auto_load=1"), "takes its weights from --load_checkpoint"),
+    "no checkpoint at all": (("--load_checkpoint={file}",), "is not a readable checkpoint"),
+    "another model": (("--load_checkpoint={other}",), "holds no weights of SMPLer"),
+}
+
+
+@pytest.fixture(scope="module")
+def wrong_files(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "text.pt").write_text("no checkpoint")
+    torch.save({"layer.weight": torch.zeros(3)}, folder / "other.pt")
+    return {"file": str(folder / "text.pt"), "other": str(folder / "other.pt")}
+
+
+def one_sentence(done: Done, message: str) -> None:
+    assert set(done.returncodes) == {2}, done
+    errors = [line for line in done.output.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and message in errors[0], done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gives_one_sentence_and_exit_code_2(name, toy, wrong_files, tmp_path):
+    flags, message = MISTAKES[name]
+    flags = [flag.format(**wrong_files) for flag in flags]
+    one_sentence(start(toy, tmp_path, *flags), message)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--load_checkpoint=nowhere.pt", "--eval_only"), "nowhere.pt is missing"),
-        (("--batch_size=1000",), "do not fill one batch of 1000"),
-        (("--gendered", "--data_mode=3dpw", "--eval_only"), "SMPL_MALE.pkl is missing"),
+        (("--data_mode=coco",), "invalid choice"),
+        (("--eval_only", "--log_root={file}"), "Nothing can be written to"),
+        (("--load_checkpoint={other}",), "holds no weights of SMPLer"),
     ],
 )
-def test_mistakes_give_one_sentence_and_exit_code_2(flags, message, toy, tmp_path):
-    done = run(toy, tmp_path, *flags)
-    assert done.returncode == 2, done.stderr[-2000:]
-    errors = [line for line in done.stdout.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1 and message in errors[0], done.stdout
-    assert "Traceback" not in done.stderr
+def test_two_processes_say_it_once(flags, message, toy, wrong_files, tmp_path):
+    flags = [flag.format(**wrong_files) for flag in flags]
+    one_sentence(start(toy, tmp_path, *flags, processes=2), message)
 
 
 def test_missing_data_is_one_sentence_that_names_the_readme(tmp_path):
-    done = run(tmp_path / "nowhere", tmp_path, "--eval_only")
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert "valid.protocol2.yaml is missing" in done.stdout
+    done = start(tmp_path / "nowhere", tmp_path, "--eval_only")
+    one_sentence(done, "valid.protocol2.yaml is missing. datasets/README.md says how")
 
 
-@pytest.mark.slow
-def test_the_published_command_lines_run_end_to_end(toy, tmp_path):
-    """Stages 1, 2, 3 and both evaluations on 2 gloo processes; small batch and epochs."""
-    common = ("--batch_size=2", "--lr=2e-4", "--num_epochs=1", "--hrnet_type=w32")
-    stages = (
-        ("backbone", "h36m", "backbone", None, 2),
-        ("smpler", "h36m", "smpler", "backbone", 2),
-        ("smpler_3dpw", "3dpw", "smpler", "smpler", 1),
-    )
-    for name, data_mode, model_type, source, processes in stages:
-        flags = [f"--exp_name={name}", f"--data_mode={data_mode}", f"--model_type={model_type}"]
-        flags += [*common, "--summary_steps=1"]
-        if source:
-            flags.append(f"--load_checkpoint={tmp_path}/{source}/checkpoints/epoch_000.pt")
-        done = run(toy, tmp_path, *flags, processes=processes)
-        assert done.returncode == 0, (name, done.stdout, done.stderr[-3000:])
-        assert "open body" in done.stdout
-        names = {path.name for path in (tmp_path / name / "checkpoints").iterdir()}
-        assert names == {"epoch_000.pt", "best.pt", "last.pt"}
-        assert json.loads((tmp_path / name / "config.json").read_text())["body"]["name"] == "open"
-    for data_mode, name in (("h36m", "smpler"), ("3dpw", "smpler_3dpw")):
-        done = run(
-            toy,
-            tmp_path,
-            "--eval_only",
-            "--val_batch_size=128",
-            "--model_type=smpler",
-            f"--data_mode={data_mode}",
-            "--hrnet_type=w32",
-            f"--exp_name=eval_{data_mode}",
-            f"--load_checkpoint={tmp_path}/{name}/checkpoints/epoch_000.pt",
-            processes=2,
-        )
-        assert done.returncode == 0, (data_mode, done.stdout, done.stderr[-3000:])
-        assert ("mpve: " in done.stdout) == (data_mode == "3dpw"), done.stdout
-        assert "mpjpe: " in done.stdout and "mpjpe-pa: " in done.stdout
-    checkpoint = read_checkpoint(tmp_path / "smpler" / "checkpoints" / "epoch_000.pt")
-    assert checkpoint.config.num_blocks == 3 and not checkpoint.is_published
-    assert len(checkpoint.body_sha256) == 64
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_stops_at_a_bad_row_and_names_it(workers, tmp_path):
+    write_all(tmp_path / "toy", num=3)
+    replace_row(tmp_path / "toy/3dpw/test_has_gender.label.tsv", 2, b"k\t[{")
+    done = start(tmp_path / "toy", tmp_path, *EVALUATE, f"--num_workers={workers}")
+    one_sentence(done, "test_has_gender.label.tsv row 2: broken JSON")
 
 
-@pytest.mark.slow
-def test_a_real_run_continues_exactly_also_with_every_option(toy, tmp_path):
-    """One epoch, then a second one by --auto_load, equals two epochs in one go."""
-    flags = ("--model_type=backbone", "--data_mode=3dpw", "--batch_size=2", "--save_steps=1")
-    options = ("--bf16", "--channels_last", "--ema=0.9", "--clip_grad=10", "--warmup_steps=2")
-    whole = run(toy, tmp_path, *flags, *options, "--exp_name=whole", "--num_epochs=2")
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    for epochs in (1, 2):
-        done = run(
-            toy, tmp_path, *flags, *options, "--exp_name=cut", f"--num_epochs={epochs}",
-            "--auto_load=1",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (
-        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")
-    )
-    for part in ("model", "trained"):
-        for name, value in first[part].items():
-            assert value.equal(second[part][name]), (part, name)
+def test_without_a_gpu_the_cpu_does_it_and_says_so(toy, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = start(toy, tmp_path, "--device=cuda", "--batch_size=1000")
+    assert "No GPU answers to cuda; the CPU does it." in done.output
+    one_sentence(done, "do not fill one batch")

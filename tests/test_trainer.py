@@ -1,35 +1,22 @@
 import os
 import signal
-import subprocess
-import sys
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboardX.proto import event_pb2
 
-from utils.checkpoint import load_checkpoint
+from tests.programs import Done, run
+from utils.checkpoint import load_checkpoint, save_atomically
 from utils.distributed import Processes, TrainSampler
-from utils.paths import ROOT
 from utils.trainer import TrainOptions
 
 CPU = torch.device("cpu")
 
 
-def train(folder: Path, *arguments, processes: int = 1) -> subprocess.CompletedProcess:
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        port = 20_000 + os.getpid() % 20_000
-        launcher += ["torch.distributed.run", f"--nproc_per_node={processes}"]
-        launcher += [f"--master_port={port}", "-m"]
-    command = [*launcher, "tests.tiny_training", folder, *arguments]
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def train(folder: Path, *arguments, processes: int = 1) -> Done:
+    return run("tests.tiny_training", folder, *arguments, processes=processes)
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
@@ -46,8 +33,7 @@ def assert_identical(first: dict, second: dict) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    done = train(folder)
-    assert done.returncode == 0, done.stderr
+    train(folder).check()
     return folder
 
 
@@ -58,27 +44,28 @@ def uninterrupted(tmp_path_factory) -> Path:
 )
 def test_resume_equals_uninterrupted_training(kill_at, workers, uninterrupted, tmp_path):
     died = train(tmp_path, "--kill_at", kill_at, "--num_workers", workers)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert died.returncodes == (-signal.SIGKILL,), died.output
     assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["global_iter"] < 60
-    continued = train(tmp_path, "--resume", "--num_workers", workers)
-    assert continued.returncode == 0, continued.stderr
+    train(tmp_path, "--resume", "--num_workers", workers).check()
     assert_identical(weights(tmp_path), weights(uninterrupted))
 
 
-def test_resume_on_two_processes_equals_uninterrupted_training(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_on_two_processes_equals_uninterrupted_training(workers, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train(whole, processes=2).returncode == 0
-    assert train(cut, "--kill_at", 34, processes=2).returncode != 0
-    continued = train(cut, "--resume", processes=2)
-    assert continued.returncode == 0, continued.stderr
+    train(whole, "--num_workers", workers, processes=2).check()
+    died = train(cut, "--num_workers", workers, "--kill_at", 34, processes=2)
+    assert died.returncodes[0] == -signal.SIGKILL and died.returncodes[1] != 0, died
+    train(cut, "--num_workers", workers, "--resume", processes=2).check()
     assert_identical(weights(cut), weights(whole))
 
 
-def test_averaged_weights_are_continued_too(tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_averaged_weights_are_continued_too(processes, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train(whole, "--ema", 0.9).returncode == 0
-    train(cut, "--ema", 0.9, "--kill_at", 34)
-    assert train(cut, "--ema", 0.9, "--resume").returncode == 0
+    train(whole, "--ema", 0.9, processes=processes).check()
+    train(cut, "--ema", 0.9, "--kill_at", 34, processes=processes)
+    train(cut, "--ema", 0.9, "--resume", processes=processes).check()
     assert_identical(weights(cut), weights(whole))
     state = load_checkpoint(whole / "checkpoints" / "last.pt")
     assert not torch.equal(state["model"]["layers.0.weight"], state["trained"]["layers.0.weight"])
@@ -86,11 +73,12 @@ def test_averaged_weights_are_continued_too(tmp_path):
 
 def test_a_crash_while_saving_leaves_the_checkpoint_before(uninterrupted, tmp_path):
     died = train(tmp_path, "--kill_while_saving", 4)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert died.returncodes == (-signal.SIGKILL,), died.output
     assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["global_iter"] > 0
-    continued = train(tmp_path, "--resume")
-    assert continued.returncode == 0, continued.stderr
+    assert list((tmp_path / "checkpoints").glob("*.part"))
+    train(tmp_path, "--resume").check()
     assert_identical(weights(tmp_path), weights(uninterrupted))
+    assert not list((tmp_path / "checkpoints").glob("*.part")), "halves are cleared away"
 
 
 def test_checkpoints_carry_the_published_names(uninterrupted):
@@ -98,21 +86,91 @@ def test_checkpoints_carry_the_published_names(uninterrupted):
     assert names == {"epoch_001.pt", "epoch_003.pt", "epoch_005.pt", "last.pt"}
     state = load_checkpoint(uninterrupted / "checkpoints" / "epoch_003.pt")
     assert (state["epoch"], state["global_iter"]) == (3, 40)
-    assert any(path.name.startswith("events") for path in uninterrupted.iterdir())
+
+
+def test_tensorboard_gets_losses_pictures_and_the_configuration(uninterrupted):
+    events = list(read_events(uninterrupted))
+    steps = {}
+    for event in events:
+        for value in event.summary.value:
+            steps.setdefault(value.tag, []).append(event.step)
+    every_ten = list(range(10, 61, 10))
+    for tag in ("loss/first", "loss/second", "loss/total", "lr", "images_per_second", "train"):
+        assert steps[tag] == every_ten, (tag, steps[tag])
+    assert steps["config/text_summary"] == [0]
+    text = next(v for e in events for v in e.summary.value if v.tag.startswith("config"))
+    assert b"num_samples" in text.tensor.string_val[0]
+    rates = [v.simple_value for e in events for v in e.summary.value if "second" in v.tag]
+    assert all(rate > 0 for rate in rates), rates
+
+
+def read_events(folder: Path):
+    """TensorBoard's records: length, checksum, event, checksum."""
+    (path,) = folder.glob("events*")
+    data, start = path.read_bytes(), 0
+    while start < len(data):
+        (length,) = struct.unpack_from("<Q", data, start)
+        yield event_pb2.Event.FromString(data[start + 12 : start + 12 + length])
+        start += 16 + length
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_every_term(tmp_path):
     done = train(tmp_path, "--nan_at", 7)
-    assert done.returncode != 0
-    assert "not finite at step 6: first nan, second 0." in done.stderr, done.stderr[-500:]
+    assert done.returncodes != (0,)
+    assert "not finite at step 6: first nan, second 0." in done.output, done.output[-500:]
 
 
-def test_resuming_with_another_number_of_processes_is_refused(uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "processes", "message"),
+    [
+        ((), 2, "was written by 1 processes"),
+        (("--ema", 0.9), 1, "was trained without --ema"),
+        (("--seed", 3), 1, "was trained with seed 0, but now it is 3"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    arguments, processes, message, uninterrupted, tmp_path
+):
     (tmp_path / "checkpoints").mkdir()
     source = uninterrupted / "checkpoints" / "last.pt"
     (tmp_path / "checkpoints" / "last.pt").write_bytes(source.read_bytes())
-    done = train(tmp_path, "--resume", processes=2)
-    assert done.returncode != 0 and "was written by 1 processes" in done.stderr
+    done = train(tmp_path, "--resume", *arguments, processes=processes)
+    assert all(done.returncodes) and message in done.output, done
+
+
+def test_a_finished_run_is_left_as_it_is(uninterrupted):
+    before = (uninterrupted / "checkpoints" / "last.pt").stat()
+    done = train(uninterrupted, "--resume").check()
+    assert "has its 6 epochs already" in done.output
+    assert (uninterrupted / "checkpoints" / "last.pt").stat() == before
+
+
+def test_skipped_samples_are_counted_epoch_by_epoch(tmp_path):
+    done = train(tmp_path, "--num_bad", 2, processes=2).check()
+    lines = [line for line in done.outputs[0].splitlines() if "skipped" in line]
+    assert lines[0] == "epoch 000: 4 bad samples were skipped.", "2 in each of 2 processes"
+    assert len(lines) == 6
+
+
+def test_several_names_of_one_checkpoint_are_written_once(tmp_path):
+    paths = [tmp_path / name for name in ("last.pt", "epoch_000.pt", "best.pt")]
+    save_atomically({"a": torch.ones(3)}, *paths)
+    assert len({path.stat().st_ino for path in paths}) == 1
+    save_atomically({"a": torch.zeros(3)}, paths[0])
+    values = [load_checkpoint(path)["a"].sum().item() for path in paths]
+    assert values == [0, 3, 3], "writing one name leaves the others as they were"
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
+
+
+def test_without_links_checkpoints_are_copied(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    paths = [tmp_path / name for name in ("last.pt", "epoch_000.pt")]
+    save_atomically({"a": torch.ones(3)}, *paths)
+    assert all(load_checkpoint(path)["a"].sum() == 3 for path in paths)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_every_process_sees_its_own_samples_and_each_batch_once():

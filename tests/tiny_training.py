@@ -1,6 +1,7 @@
 """A small training run as a program, which can be told to die: python -m tests.tiny_training."""
 
 import argparse
+import logging
 import os
 import signal
 from pathlib import Path
@@ -30,10 +31,15 @@ class TinyModel(nn.Module):
 class TinyData(torch.utils.data.Dataset):
     """Numbers that depend on epoch and index alone."""
 
-    epoch = 0
+    epoch, num_bad = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    @property
+    def num_skipped(self) -> int:
+        """So many in every epoch."""
+        return self.num_bad * (self.epoch + 1)
 
     def __len__(self) -> int:
         return 43
@@ -69,10 +75,13 @@ def main() -> None:
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--save_steps", type=int, default=3)
     parser.add_argument("--ema", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num_bad", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     if arguments.kill_while_saving is not None:
         die_while_saving(arguments.kill_while_saving)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with start_processes("cpu") as processes:
         torch.manual_seed(processes.rank)
         options = TrainOptions(
@@ -90,10 +99,13 @@ def main() -> None:
         )
         model = TinyModel()
         identity = {"config": {}, "batch_size": options.batch_size, "num_samples": 43}
+        identity["seed"] = arguments.seed
+        data = TinyData()
+        data.num_bad = arguments.num_bad
         trainer = Trainer(
             model,
             TinyLoss(arguments.nan_at),
-            TinyData(),
+            data,
             None,
             lambda *_: np.zeros((8, 8, 3), np.uint8),
             options,

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,45 @@ import torch
 from utils.paths import display
 
 
-def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a crash at any moment leaves the old file or the new one."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def save_atomically(content: dict[str, Any], *paths: Path) -> None:
+    """Write a checkpoint so that a crash at any moment leaves each old file or the new one.
+
+    Several paths get the same file, written once, where the file system can link.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    first, *others = paths
+    part = _part(first)
     try:
         with part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        for path in others:
+            _copy_atomically(part, path)
+        os.replace(part, first)
+    except RuntimeError as error:  # how torch passes on that the disk is full
+        raise OSError(f"{display(first)} could not be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy_atomically(source: Path, path: Path) -> None:
+    part = _part(path)
+    part.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, part)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,14 +2,22 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.utils.data import Sampler
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class SharedError(ValueError):
+    """Something unusable that every process raises; it is enough that the first one says it."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,34 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def barrier(self) -> None:
-        """Wait for the others."""
-        if self.is_distributed:
-            dist.barrier()
+    def together(self, task: Callable[[], Answer]) -> Answer:
+        """Do something on every process: it works for all, or all of them stop.
+
+        Raises:
+            SharedError: it failed on some process; the message is that of the first of them.
+        """
+        answer, problem = None, None
+        try:
+            answer = task()
+        except (OSError, ValueError) as error:
+            problem = sentence(error)
+        problems = [text for text in self.gather(problem) if text is not None]
+        if problems:
+            raise SharedError(problems[0])
+        return answer
+
+
+def launched_rank() -> int:
+    """Return the number that the launcher gave to this process; 0 without a launcher."""
+    return int(os.environ.get("RANK", 0))
+
+
+def sentence(error: Exception) -> str:
+    """Return what an error says; one that a loading process raised arrives with its traceback."""
+    text = str(error).strip()
+    if not text.startswith("Caught "):
+        return text
+    return text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
 
 
 @contextmanager
@@ -56,27 +88,51 @@ def start_processes(device: str) -> Iterator[Processes]:
 
     Args:
         device: `cuda` (each process takes its own), `cuda:1`, or `cpu`.
+
+    Raises:
+        SharedError: there is no such device.
     """
-    rank, world_size, local_rank = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        if rank == 0:
-            logging.getLogger(__name__).warning("No GPU answers to %s; the CPU does it.", device)
-        place = torch.device("cpu")
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", local_rank)
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    place = pick_device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if world_size > 1:
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    yield Processes(launched_rank(), world_size, place)
+    if world_size > 1:  # not after an error: the others may never come
+        dist.destroy_process_group()
+
+
+def pick_device(device: str, local_rank: int) -> torch.device:
+    """Return the device of the process of that number on this machine.
+
+    Raises:
+        SharedError: it is neither a GPU that is there nor the CPU.
+    """
     try:
-        yield Processes(rank, world_size, place)
-    finally:
-        if world_size > 1:
-            dist.destroy_process_group()
+        place = torch.device(device)
+    except RuntimeError:
+        place = None
+    if place is None or place.type not in ("cuda", "cpu"):
+        raise SharedError(f"--device {device!r} is neither cuda, cuda:NUMBER nor cpu.")
+    if place.type == "cpu":
+        return place
+    if not torch.cuda.is_available():
+        log.info("No GPU answers to %s; the CPU does it.", device)
+        return torch.device("cpu")
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if place.index is not None and local_world_size > 1:
+        raise SharedError(
+            f"--device {device} is one GPU for {local_world_size} processes; with --device cuda "
+            "each takes its own."
+        )
+    number = local_rank if place.index is None else place.index
+    if max(number + 1, local_world_size) > torch.cuda.device_count():
+        raise SharedError(
+            f"This machine has {torch.cuda.device_count()} GPU(s), but {device} for "
+            f"{local_world_size} process(es) was asked for; change --nproc_per_node or --device."
+        )
+    return torch.device("cuda", number)
 
 
 class TrainSampler(Sampler[list[int]]):

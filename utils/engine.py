@@ -48,7 +48,7 @@ def train_one_epoch(
     learning_rate: Callable[[int], float],
     first_step: int,
     clip_grad: float | None = None,
-    after_step: Callable[[int, dict[str, Tensor], Batch, list], None] = lambda *_: None,
+    after_step: Callable[[int, dict[str, float], Batch, list], None] = lambda *_: None,
 ) -> int:
     """Train on all batches of the loader.
 
@@ -56,7 +56,7 @@ def train_one_epoch(
         learning_rate: of a step, counted over all epochs.
         first_step: number of the first batch's step.
         clip_grad: largest norm of the gradient.
-        after_step: told the step, the weighted loss terms, the batch and the estimates.
+        after_step: told the steps done, the weighted loss terms, the batch and the estimates.
 
     Returns:
         The number of the step after the last.
@@ -74,16 +74,17 @@ def train_one_epoch(
             estimates = model(batch["image"])
         terms = criterion(estimates[-1], batch)
         loss = sum(terms.values())
-        if not math.isfinite(loss.item()):
-            values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
-            raise FloatingPointError(f"The loss is not finite at step {step}: {values}.")
+        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        if not math.isfinite(sum(values.values())):
+            text = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            raise FloatingPointError(f"The loss is not finite at step {step}: {text}.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip_grad is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
         optimizer.step()
         step += 1
-        after_step(step, terms, batch, estimates)
+        after_step(step, values, batch, estimates)
     return step
 
 
@@ -108,30 +109,38 @@ def evaluate(
         progress: wraps the loader, to show how far it is.
 
     Returns:
-        `index` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres, float64; NaN
-        where a sample has no such annotation.
+        `index` (n,) and `key` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres,
+        float64; NaN where a sample has no such annotation.
     """
     model.eval()
     names = METRICS + (GENDERED_METRICS if gendered_body else ())
-    rows = {name: [] for name in ("index", *names)}
+    rows = {name: [] for name in ("index", "key", *names)}
     for batch in progress(loader):
         batch = to_device(batch, precision.device)
-        with precision.autocast():
-            estimate = model(batch["image"])[-1]
-            mirrored = model(batch["image"].flip(-1))[-1] if flip_test else None
-        if mirrored is not None:
-            estimate = model.smpl.average_with_mirrored(estimate, mirrored)
+        estimate = predict(model, batch["image"], precision, flip_test)
         errors = measure(estimate, target_body, batch)
         if gendered_body:
             errors |= measure_gendered(estimate, gendered_body, batch)
         rows["index"].append(batch["index"].cpu().numpy())
+        rows["key"].append(np.array(batch["key"]))
         for name, error in errors.items():
             rows[name].append(error.double().cpu().numpy())
-    empty = {"index": np.zeros(0, np.int64)}
+    empty = {"index": np.zeros(0, np.int64), "key": np.zeros(0, "<U1")}
     return {
         name: np.concatenate(parts) if parts else empty.get(name, np.zeros(0))
         for name, parts in rows.items()
     }
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, precision: Precision, flip_test: bool = False):
+    """Return the model's answer to images; with `flip_test` averaged with the mirrored one's."""
+    with precision.autocast():
+        estimate = model(images)[-1]
+        mirrored = model(images.flip(-1))[-1] if flip_test else None
+    if mirrored is None:
+        return estimate
+    return model.smpl.average_with_mirrored(estimate, mirrored)
 
 
 def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:

@@ -30,6 +30,24 @@ def require(path: Path) -> Path:
     raise FileNotFoundError(f"{display(path)} is missing. {advice}")
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make a folder for results and write to it once, before hours of work.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    probe = folder / f".write_test_{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"Nothing can be written to {display(folder)} ({error.strerror}); choose another "
+            "folder."
+        ) from error
+
+
 def first_present(*candidates: Path) -> Path | None:
     """Return the first of the files that exists, or None."""
     return next((path for path in candidates if path.is_file()), None)

@@ -8,13 +8,16 @@ import numpy as np
 
 from utils.engine import METRICS, summarise
 
+RANKED = ("mpjpe", "mpve")
+"""What decides which samples are the worst: the first that is measured."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """The errors of every sample, and what they are errors of."""
 
     errors: dict[str, np.ndarray]
-    """`index` and metrics in metres, see `utils.engine.evaluate`."""
+    """`index`, `key` and metrics in metres, see `utils.engine.evaluate`."""
     protocol: dict
     """The rule that was followed."""
     setting: dict
@@ -31,7 +34,26 @@ class Evaluation:
         numbers = [f"{name}: {summary[name]['mean_mm']:.3f}" for name in summary]
         counts = ", ".join(f"{name} {value['samples']}" for name, value in summary.items())
         setting = ", ".join(f"{key}={value}" for key, value in self.setting.items())
-        return [*numbers, f"samples: {counts}", f"rule: {self.protocol['rule']}", setting]
+        return [
+            *numbers,
+            f"samples: {len(self.errors['index'])}, no padding ({counts})",
+            f"rule: {self.protocol['rule']}",
+            setting,
+        ]
+
+    def worst(self, count: int) -> list[tuple[int, str]]:
+        """Return index and caption of the samples with the largest errors, the worst first."""
+        name = next((name for name in RANKED if name in self.summary), RANKED[0])
+        values = self.errors[name]
+        order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")[:count]
+        chosen = [row for row in order if np.isfinite(values[row])]
+        return [
+            (
+                int(self.errors["index"][row]),
+                f"{name} {1000 * values[row]:.0f} mm, {self.errors['key'][row]}",
+            )
+            for row in chosen
+        ]
 
     def table_row(self) -> str:
         """Return one row of a markdown table: weights, body, then the metrics in mm."""
@@ -42,7 +64,13 @@ class Evaluation:
 
     def save(self, folder: Path, name: str) -> None:
         """Write NAME.json (summary), NAME.npz (each sample) and NAME.md (table row)."""
-        content = {"protocol": self.protocol, "setting": self.setting, "metrics": self.summary}
+        content = {
+            "protocol": self.protocol,
+            "setting": self.setting,
+            "samples": len(self.errors["index"]),
+            "padding": "none",
+            "metrics": self.summary,
+        }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
         np.savez_compressed(folder / f"{name}.npz", **self.errors)

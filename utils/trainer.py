@@ -1,7 +1,9 @@
 """A training run: epochs, logs, checkpoints, and an exact continuation after any crash."""
 
+import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import torch
 from tensorboardX import SummaryWriter
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from utils.checkpoint import load_checkpoint, random_state, restore_random_state, save_atomically
-from utils.distributed import Processes, TrainSampler
+from utils.distributed import Processes, SharedError, TrainSampler
 from utils.engine import Precision, train_one_epoch
 from utils.paths import display
 from utils.report import Evaluation
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 BEST_METRIC = "mpjpe"
 """What decides which epoch is kept as best.pt."""
+
+MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
+"""What must be the same when a run is continued, so that it is the same run."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class Trainer:
         dataset: training samples; `set_epoch(epoch)` changes their augmentation.
         evaluate: measures a model; None when there is no evaluation set.
         draw: makes a picture (H, W, 3) uint8 of a batch and its estimates, for TensorBoard.
-        identity: plain values saved with every checkpoint: config, body, protocol.
+        identity: plain values saved with every checkpoint: config, body, protocol; a run is only
+            continued with those that `MUST_AGREE` names.
         folder: LOG_ROOT/EXP_NAME.
     """
 
@@ -87,20 +93,22 @@ class Trainer:
         self.folder = folder
         if processes.is_distributed and processes.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.average = None
+        if options.ema is not None:
+            update = get_ema_multi_avg_fn(options.ema)
+            self.average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
         self.model = model
         self.parallel = model
         if processes.is_distributed:
             self.parallel = DistributedDataParallel(
                 model, find_unused_parameters=options.find_unused_parameters
             )
-        self.average = None
-        if options.ema is not None:
-            update = get_ema_multi_avg_fn(options.ema)
-            self.average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
         self.epoch, self.step, self.best = 0, 0, math.inf
+        self.num_skipped = 0
         self.writer = None
+        self._clock = (0, time.perf_counter())  # a step, and when it was done
 
     @property
     def checkpoints(self) -> Path:
@@ -109,9 +117,16 @@ class Trainer:
 
     def train(self) -> None:
         """Train from where the run stands to its last epoch."""
+        if self.epoch >= self.options.num_epochs:
+            log.info("%s has its %d epochs already.", display(self.folder), self.epoch)
+            return
         if self.processes.is_main:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for part in self.checkpoints.glob("*.part"):  # of a process that was killed
+                part.unlink()
             self.writer = SummaryWriter(str(self.folder), purge_step=self.step or None)
+            text = json.dumps(self.identity, indent=2, default=str)
+            self.writer.add_text("config", f"```\n{text}\n```", self.step)
         while self.epoch < self.options.num_epochs:
             self._train_epoch()
             self.epoch += 1
@@ -142,6 +157,7 @@ class Trainer:
             unit="image",
             disable=not self.processes.is_main,
         )
+        self._clock = (self.step, time.perf_counter())
         with bar:
             train_one_epoch(
                 self.parallel,
@@ -157,23 +173,44 @@ class Trainer:
                 after_step=partial(self._after_step, bar),
             )
 
-    def _after_step(self, bar: tqdm, step: int, terms: dict[str, Tensor], batch, estimates) -> None:
+        self._report_skipped()
+
+    def _after_step(
+        self, bar: tqdm, step: int, terms: dict[str, float], batch: dict, estimates: list
+    ) -> None:
         self.step = step
         if self.average is not None:
             self.average.update_parameters(self.model)
+        bar.set_postfix(loss=f"{sum(terms.values()):.2f}", refresh=False)
         bar.update(self.options.batch_size * self.processes.world_size)
         if self.writer and step % self.options.summary_steps == 0:
-            values = {name: term.item() for name, term in terms.items()}
-            values["total"] = sum(values.values())
-            bar.set_postfix(loss=f"{values['total']:.2f}")
-            for name, value in values.items():
-                self.writer.add_scalar(f"loss/{name}", value, step)
-            self.writer.add_scalar("lr", self.optimizer.param_groups[0]["lr"], step)
-            picture = self.draw(batch, estimates[-1])
-            self.writer.add_image("train", picture, step, dataformats="HWC")
+            self._write_summary(terms, batch, estimates)
         at_end = step == (self.epoch + 1) * self.sampler.batches_per_epoch
         if step % self.options.save_steps == 0 and not at_end:
             self._save([self.checkpoints / "last.pt"], metric=None)
+
+    def _write_summary(self, terms: dict[str, float], batch: dict, estimates: list) -> None:
+        """Write losses, learning rate, throughput and a picture to TensorBoard."""
+        values = {f"loss/{name}": value for name, value in terms.items()}
+        values["loss/total"] = sum(terms.values())
+        values["lr"] = self.optimizer.param_groups[0]["lr"]
+        (step, then), now = self._clock, time.perf_counter()
+        images = (self.step - step) * self.options.batch_size * self.processes.world_size
+        values["images_per_second"] = images / (now - then)
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, self.step)
+        picture = self.draw(batch, estimates[-1])
+        self.writer.add_image("train", picture, self.step, dataformats="HWC")
+        self._clock = (self.step, time.perf_counter())
+
+    def _report_skipped(self) -> None:
+        """Say how many bad samples the epoch did without."""
+        total = sum(self.processes.gather(getattr(self.dataset, "num_skipped", 0)))
+        new, self.num_skipped = total - self.num_skipped, total
+        if new:
+            log.warning("epoch %03d: %d bad samples were skipped.", self.epoch, new)
+        if self.writer:
+            self.writer.add_scalar("skipped_samples", new, self.step)
 
     def _evaluate(self) -> float | None:
         """Measure, log, and return what decides about best.pt [mm]."""
@@ -192,10 +229,10 @@ class Trainer:
     def _save_epoch(self, metric: float | None, keep: bool) -> None:
         paths = [self.checkpoints / "last.pt"]
         if keep:
-            paths.insert(0, self.checkpoints / f"epoch_{self.epoch - 1:03d}.pt")
+            paths.append(self.checkpoints / f"epoch_{self.epoch - 1:03d}.pt")
         if metric is not None and metric < self.best:
             self.best = metric
-            paths.insert(0, self.checkpoints / "best.pt")
+            paths.append(self.checkpoints / "best.pt")
         self._save(paths, metric)
 
     def _save(self, paths: list[Path], metric: float | None) -> None:
@@ -217,8 +254,7 @@ class Trainer:
             "metric": metric,
             **self.identity,
         }
-        for path in paths:
-            save_atomically(content, path)
+        save_atomically(content, *paths)
 
     @property
     def _is_between_epochs(self) -> bool:
@@ -228,26 +264,19 @@ class Trainer:
         """Continue the run of this folder from its last checkpoint, if there is one.
 
         Raises:
-            ValueError: the run cannot be continued with these settings.
+            SharedError: the run cannot be continued with these settings.
         """
         path = self.checkpoints / "last.pt"
-        if not path.is_file():
+        state = self.processes.together(lambda: self._read_state(path))
+        steps = self.processes.gather(None if state is None else state["global_iter"])
+        if len(set(steps)) > 1:
+            raise SharedError(
+                f"{display(path)} is not the same file for every process; all nodes need "
+                "--log_root on a shared file system."
+            )
+        if state is None:
             log.info("%s is not there: the run starts from the beginning.", display(path))
             return
-        state = load_checkpoint(path)
-        world_size = len(state["random_states"])
-        if world_size != self.processes.world_size:
-            raise ValueError(
-                f"{display(path)} was written by {world_size} processes, but there are "
-                f"{self.processes.world_size}: start as many, or begin anew from it with "
-                "--load_checkpoint."
-            )
-        for key in ("config", "batch_size", "num_samples"):
-            if state[key] != self.identity[key]:
-                raise ValueError(
-                    f"{display(path)} was trained with {key} {state[key]}, but now it is "
-                    f"{self.identity[key]}: continue with the same, or use another --exp_name."
-                )
         self.model.load_state_dict(state["trained"] or state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["model"])
@@ -257,3 +286,30 @@ class Trainer:
         self.best = state["best"]
         restore_random_state(state["random_states"][self.processes.rank], self.processes.device)
         log.info("Continuing %s at epoch %d, step %d.", display(path), self.epoch, self.step)
+
+    def _read_state(self, path: Path) -> dict | None:
+        """Read the last checkpoint and make sure that this run can go on from it."""
+        if not path.is_file():
+            return None
+        state = load_checkpoint(path)
+        if "random_states" not in state:
+            raise ValueError(f"{display(path)} was not written by a training run of this program.")
+        world_size = len(state["random_states"])
+        if world_size != self.processes.world_size:
+            raise ValueError(
+                f"{display(path)} was written by {world_size} processes, but there are "
+                f"{self.processes.world_size}: start as many, or begin anew from it with "
+                "--load_checkpoint."
+            )
+        if (state["trained"] is None) != (self.average is None):
+            raise ValueError(
+                f"{display(path)} was trained {'with' if state['trained'] else 'without'} --ema: "
+                "continue likewise, or use another --exp_name."
+            )
+        for key in MUST_AGREE:
+            if state.get(key) != self.identity.get(key):
+                raise ValueError(
+                    f"{display(path)} was trained with {key} {state.get(key)}, but now it is "
+                    f"{self.identity.get(key)}: continue with the same, or use another --exp_name."
+                )
+        return state

@@ -1,0 +1,58 @@
+"""What a protocol trains and measures on: TSV files, or people rendered as they are asked for.
+
+Samples depend on seed, epoch and index alone, whether they are read or rendered.
+"""
+
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from datasets import Protocol
+from datasets.human_mesh import HumanMesh
+from datasets.poses import PoseSampler
+from datasets.synthetic import SyntheticPeople, validation_set
+from utils.paths import datasets_root, display
+
+
+def training_set(
+    protocol: Protocol,
+    body,
+    seed: int,
+    on_bad_sample: str = "raise",
+    epoch_samples: int = 20_000,
+    open_data: Path | None = None,
+    amass: Path | None = None,
+) -> Dataset:
+    """Return the training samples of a protocol; `set_epoch(epoch)` changes what is random in them.
+
+    Args:
+        body: a `models.body.Body`: who is rendered.
+        on_bad_sample: `raise` or `skip`, of samples that are read.
+        epoch_samples: how many are rendered in an epoch.
+        open_data: folder of `scripts.render_dataset`, to read instead of rendering.
+        amass: AMASS file or folder, for half of the rendered poses.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+    """
+    if protocol.train is None and open_data is None:
+        stream = SyntheticPeople(body, poses=PoseSampler(amass), seed=seed)
+        return stream.first(epoch_samples)
+    path = datasets_root() / protocol.train if protocol.train else open_data / "train.yaml"
+    if protocol.train is None and not path.is_file():
+        raise FileNotFoundError(
+            f"{display(path)} is missing; write it by `python -m scripts.render_dataset --out "
+            f"{display(open_data)} --num 20000`."
+        )
+    return HumanMesh(path, training=True, seed=seed, on_bad_sample=on_bad_sample)
+
+
+def evaluation_set(protocol: Protocol, body) -> Dataset:
+    """Return the samples that a protocol measures.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+    """
+    if protocol.evaluate is None:
+        return validation_set(body)
+    return HumanMesh(datasets_root() / protocol.evaluate, training=False)

@@ -1,0 +1,68 @@
+"""Flags of the command line: types that say what they expect, and errors of one sentence."""
+
+import argparse
+import math
+import sys
+
+from utils.distributed import launched_rank
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, and on the first process alone; exit code 2."""
+
+    def error(self, message: str) -> None:
+        """Stop because of what the user gave."""
+        if launched_rank() == 0:
+            text = f"Error: {message}. `python {self.prog} --help` lists all flags."
+            print(text, file=sys.stderr)
+        sys.exit(2)
+
+
+def whole(text: str) -> int:
+    """Return a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def weight(text: str) -> float:
+    """Return a finite number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Return a finite number above 0."""
+    if not weight(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return float(text)
+
+
+def decay(text: str) -> float:
+    """Return a number between 0 and 1."""
+    if not 0 < weight(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1, such as 0.999")
+    return float(text)
+
+
+def color(text: str) -> tuple[float, float, float]:
+    """Return red, green and blue in [0, 1]."""
+    try:
+        red, green, blue = (float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not r,g,b, three numbers") from None
+    if not all(0 <= value <= 1 for value in (red, green, blue)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not within 0 and 1")
+    return red, green, blue
