@@ -71,14 +71,6 @@ class Garment:
     hidden_faces: Bool[np.ndarray, "body_faces"]
     """Faces of the body that it covers; they must not be drawn, or they would show through."""
 
-    def faces_under(
-        self, outer: "Garment", body_faces: Int[np.ndarray, "body_faces 3"]
-    ) -> Bool[np.ndarray, "f"]:
-        """Say which of its faces another garment hides: socks under trousers, hair under a hat."""
-        seen = np.zeros(body_faces.max() + 1, bool)
-        seen[body_faces[~outer.hidden_faces]] = True
-        return ~seen[self.anchor][self.faces].any(axis=1)
-
 
 @dataclass(frozen=True, eq=False)
 class Skin:

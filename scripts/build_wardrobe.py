@@ -102,6 +102,8 @@ class Tailor:
         worn = garments.fit(design, self.crowd)
         weights = rig.merged_weights(replace(self.crowd.bones, weights=worn.skinning))
         layer = layers.Layer(worn.v_template, worn.shapedirs, weights, design.faces)
+        if name in sources.SKIRTS:
+            layer = layers.as_skirt(layer)
         if group == "shoes":  # rigid ones by design; these bend with the toes
             layer = layers.skinned_like_body(layer, surface)
         if group != "hair":

@@ -27,7 +27,11 @@ ROUNDS = 3
 SOCK, TIGHT = 0.09, 2.5e-3
 """Socks end so far above the ankle, and are so far off the skin [m]."""
 
-REACH = 0.07
+SKIRT_TOP, SKIRT_WIDTH = -0.04, 0.16
+"""Legs begin to carry a skirt at this height at rest [m]; they do so alone when it is so much
+lower, and one leg alone when it is so far from the other side."""
+
+REACH = 0.04
 """A face is covered if a ray from it meets the garment within this length [m] ..."""
 RIM = 0.015
 """... and if it is so far under the garment [m]: along hems, skin goes on below the cloth."""
@@ -94,8 +98,32 @@ def skinned_like_body(layer: Layer, surface: Surface) -> Layer:
     distance, index = cKDTree(surface.body.v_template).query(layer.v_template, NUM_NEAREST)
     share = 1 / (distance + 5e-3) ** 2
     weights = (share[..., None] * surface.body.lbs_weights[index]).sum(axis=1)
-    weights = np.where(weights >= np.sort(weights, axis=1)[:, -4:-3], weights, 0)
-    return replace(layer, lbs_weights=weights / weights.sum(axis=1, keepdims=True))
+    return replace(layer, lbs_weights=strongest_four(weights))
+
+
+def as_skirt(layer: Layer) -> Layer:
+    """Let the legs carry what is below the hips, both of them in the middle: it spans between."""
+    side, height = layer.v_template[:, 0], layer.v_template[:, 1]
+    left = smooth_step(side / SKIRT_WIDTH + 0.5)
+    carried = smooth_step((SKIRT_TOP - height) / SKIRT_WIDTH)
+    legs = [SMPL_NAMES.index(name) for name in ("L_Hip", "R_Hip")]
+    shared = np.zeros_like(layer.lbs_weights)
+    shared[:, legs] = np.stack([left, 1 - left], axis=1)
+    weights = (1 - carried)[:, None] * layer.lbs_weights + carried[:, None] * shared
+    return replace(layer, lbs_weights=strongest_four(weights))
+
+
+def smooth_step(x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """From 0 to 1 while x does the same."""
+    x = x.clip(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def strongest_four(weights: Float[np.ndarray, "n 24"]) -> Float[np.ndarray, "n 24"]:
+    """Keep each vertex's four largest weights, which then sum to 1."""
+    fourth = np.sort(weights, axis=1)[:, -4:-3]
+    weights = np.where(weights >= fourth, weights, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def pushed_out(layer: Layer, surface: Surface) -> Layer:

@@ -44,6 +44,7 @@ OUTFITS = {
     "female_sportsuit01": "female",
 }
 """Name -> whom it suits. `male_worksuit01` is left out: the package's is not the CC0 release's."""
+SKIRTS = ("female_elegantsuit01",)
 SHOES = {f"shoes0{i}": "both" for i in range(1, 7)}
 HAIR = {
     "short01": "male",
