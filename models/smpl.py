@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from utils.joints import mirrored as mirrored_joints
 
 NUM_JOINTS = len(SMPL_NAMES)
 NUM_BETAS = 10
+NUM_KEYPOINTS = len(KEYPOINTS_FROM_H36M)
 PELVIS = H36M_NAMES.index("Pelvis")
 
 
@@ -47,7 +49,7 @@ class Estimate:
 class PosedBody:
     """A body in a pose: the layer's answer. Metres, in the frame that the global rotation gives."""
 
-    vertices: Float[Tensor, "b v 3"]
+    vertices: Float[Tensor, "b v 3"] | None
     joints: Float[Tensor, "b 24 3"]
     keypoints_3d: Float[Tensor, "b 14 3"] | None
     pelvis: Float[Tensor, "b 3"] | None
@@ -72,23 +74,32 @@ class SMPL(nn.Module):
         super().__init__()
         self.body = body
         self.register_buffer("faces", torch.from_numpy(body.faces.astype("int64")), False)
+        rows = torch.tensor([*KEYPOINTS_FROM_H36M, PELVIS])
+        self.register_buffer("keypoint_rows", rows, persistent=False)
+        self.register_buffer("parents", torch.tensor(SMPL_PARENTS[1:]), persistent=False)
+        self.register_buffer("parent_place", torch.tensor(_PARENT_PLACE), persistent=False)
+        self._folded = None
         for name, value in self._float_arrays().items():
             self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
 
     def _float_arrays(self) -> dict[str, Tensor]:
-        """Return what the layer computes with, on the CPU; what is derived is in float64."""
+        """Return what the layer computes with, on the CPU; what is derived is in float64.
+
+        Per vertex, coordinates come first: (3, V), so that skinning runs along vertices.
+        """
         body = self.body
         regress = torch.from_numpy(body.J_regressor).double()
         v_template = torch.from_numpy(body.v_template).double()
-        shapedirs = torch.from_numpy(body.shapedirs).double()
+        shapedirs = torch.from_numpy(body.shapedirs)
+        # what betas and pose correctives, 10 + 207 numbers, each add to the rest pose
+        blend_shapes = torch.cat([shapedirs, torch.from_numpy(body.posedirs)], dim=2)
         arrays = {
             "v_template": v_template,
-            "shapedirs": shapedirs.flatten(0, 1).T.contiguous(),  # (10, 3V)
-            "posedirs": torch.from_numpy(body.posedirs).flatten(0, 1).T.contiguous(),  # (207, 3V)
+            "blend_shapes": blend_shapes.permute(2, 1, 0).flatten(1),  # (217, 3V)
             "lbs_weights": torch.from_numpy(body.lbs_weights),
             # Joints are linear in betas, so that the skeleton needs no vertices.
             "joint_template": regress @ v_template,
-            "joint_shapedirs": torch.einsum("jv,vck->kjc", regress, shapedirs).flatten(1),
+            "joint_shapedirs": torch.einsum("jv,vck->kjc", regress, shapedirs.double()).flatten(1),
         }
         if body.h36m_regressor is not None:
             arrays["h36m_regressor"] = torch.from_numpy(body.h36m_regressor)
@@ -98,6 +109,7 @@ class SMPL(nn.Module):
         """Move or cast the buffers; after a cast, what was precomputed is rounded anew."""
         before = self.v_template.dtype
         super()._apply(fn, recurse)
+        self._folded = None
         if self.v_template.dtype != before:
             for name, value in self._float_arrays().items():
                 self._buffers[name] = value.to(self._buffers[name])
@@ -118,14 +130,16 @@ class SMPL(nn.Module):
             shaped rest pose to the posed body.
         """
         rest = self.joint_template + (betas @ self.joint_shapedirs).unflatten(1, (NUM_JOINTS, 3))
-        rotations, joints = [rotmat[:, 0]], [rest[:, 0]]
-        for child, parent in list(enumerate(SMPL_PARENTS))[1:]:
-            bone = rest[:, child] - rest[:, parent]
-            joints.append((rotations[parent] @ bone[..., None])[..., 0] + joints[parent])
-            rotations.append(rotations[parent] @ rotmat[:, child])
-        rotation, posed = torch.stack(rotations, dim=1), torch.stack(joints, dim=1)
-        translation = posed[..., None] - rotation @ rest[..., None]
-        return posed, torch.cat([rotation, translation], dim=-1)
+        bones = torch.cat([rest[:, :1], rest[:, 1:] - rest.index_select(1, self.parents)], dim=1)
+        local = torch.cat([rotmat, bones[..., None]], dim=-1)  # (b, 24, 3, 4)
+        levels = [local[:, :1]]
+        for start, stop in _LEVELS[1:]:  # all joints as far from the root at once
+            parents = levels[-1].index_select(1, self.parent_place[start:stop])
+            turned = parents[..., :3] @ local[:, start:stop]
+            levels.append(turned + F.pad(parents[..., 3:], (3, 0)))
+        rotation, posed = torch.cat(levels, dim=1).split([3, 1], dim=-1)
+        translation = posed - rotation @ rest[..., None]
+        return posed[..., 0], torch.cat([rotation, translation], dim=-1)
 
     def forward(
         self,
@@ -142,26 +156,68 @@ class SMPL(nn.Module):
         if pose.ndim == 2:
             rotmat = axis_angle_to_rotmat(pose.unflatten(1, (NUM_JOINTS, 3)))
         joints, transforms = self.skeleton(rotmat, betas)
-        vertices = self._skin(rotmat, betas, transforms)
+        places = self._skin(rotmat, betas, transforms)
+        vertices = places.mT.contiguous()
         if self.body.h36m_regressor is None:
             return PosedBody(vertices, joints, None, None)
-        h36m = self.h36m_regressor @ vertices
-        return PosedBody(vertices, joints, h36m[:, KEYPOINTS_FROM_H36M], h36m[:, PELVIS])
+        regressor = self.h36m_regressor.index_select(0, self.keypoint_rows)
+        keypoints_3d, pelvis = (places @ regressor.T).mT.split([NUM_KEYPOINTS, 1], dim=1)
+        return PosedBody(vertices, joints, keypoints_3d, pelvis[:, 0])
 
     def _skin(
         self,
         rotmat: Float[Tensor, "b 24 3 3"],
         betas: Float[Tensor, "b 10"],
         transforms: Float[Tensor, "b 24 3 4"],
-    ) -> Float[Tensor, "b v 3"]:
+    ) -> Float[Tensor, "b 3 v"]:
         """Blend shapes, pose correctives, then linear blend skinning (SMPL, eq. 2 to 9)."""
-        identity = torch.eye(3, dtype=rotmat.dtype, device=rotmat.device)
-        pose_feature = (rotmat[:, 1:] - identity).flatten(1)  # (b, 23 * 9)
-        offsets = betas @ self.shapedirs + pose_feature @ self.posedirs
-        rest = self.v_template + offsets.unflatten(1, (self.num_vertices, 3))
-        # (v, 24) x (b, 24, 3 * 4) -> (b, v, 3, 4): each vertex's own transform
-        blended = (self.lbs_weights @ transforms.flatten(2)).unflatten(2, (3, 4))
-        return (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+        offsets = _shape_and_pose(rotmat, betas) @ self.blend_shapes
+        x, y, z = (self.v_template.T + offsets.unflatten(1, (3, -1))).unbind(1)  # (b, v) each
+        # (b, 3 * 4, 24) x (24, v): each vertex's own transform, coordinates first
+        blended = transforms.flatten(2).mT @ self.lbs_weights.T
+        to_x, to_y, to_z, moved = blended.unflatten(1, (3, 4)).unbind(2)  # (b, 3, v) each
+        for column, coordinate in ((to_x, x), (to_y, y), (to_z, z)):
+            moved = torch.addcmul(moved, column, coordinate[:, None])
+        return moved
+
+    def keypoints(
+        self, rotmat: Float[Tensor, "b 24 3 3"], betas: Float[Tensor, "b 10"]
+    ) -> PosedBody:
+        """Pose joints, keypoints and pelvis without the vertices, which are left None.
+
+        A keypoint is a weighted sum of vertices, and a posed vertex a sum over joints of
+        weight * (rotation @ rest + translation), where rest is linear in betas and pose features:
+        the sums over vertices do not depend on the pose and are made once per body.
+        """
+        joints, transforms = self.skeleton(rotmat, betas)
+        if self.body.h36m_regressor is None:
+            return PosedBody(None, joints, None, None)
+        if self._folded is None:
+            self._folded = self._fold_regressor()
+        template, basis, mass = self._folded
+        rest = template + (_shape_and_pose(rotmat, betas) @ basis).unflatten(1, template.shape)
+        rotation, translation = transforms.split([3, 1], dim=-1)
+        # (b, 3, 24 * 3) x (b, 24 * 3, 15): sum over joints and rest coordinates
+        turned = rotation.transpose(1, 2).flatten(2) @ rest
+        moved = (turned + translation[..., 0].mT @ mass).mT
+        return PosedBody(None, joints, moved[:, :NUM_KEYPOINTS], moved[:, NUM_KEYPOINTS])
+
+    @torch.no_grad()
+    def _fold_regressor(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum regressor * skinning weight * (template, blend shapes, 1) over vertices.
+
+        Returns:
+            template (24 * 3, 15), basis (217, 24 * 3 * 15) and mass (24, 15), for 14 keypoints and
+            the pelvis.
+        """
+        regressor = self.h36m_regressor.index_select(0, self.keypoint_rows).double()
+        used = regressor.any(dim=0)
+        weights = torch.einsum("kv,vj->jkv", regressor[:, used], self.lbs_weights[used].double())
+        template = torch.einsum("jkv,vc->jck", weights, self.v_template[used].double())
+        shapes = self.blend_shapes.unflatten(1, (3, -1))[..., used].double()
+        basis = torch.einsum("jkv,fcv->fjck", weights, shapes)
+        folded = template.flatten(0, 1), basis.flatten(1), weights.sum(dim=2)
+        return tuple(array.to(self.v_template.dtype) for array in folded)
 
     def average_with_mirrored(self, estimate: Estimate, mirrored: Estimate) -> Estimate:
         """Average an estimate with the one of the mirrored crop, and pose the body anew.
@@ -183,13 +239,18 @@ class SMPL(nn.Module):
         rotmat: Float[Tensor, "b 24 3 3"],
         betas: Float[Tensor, "b 10"],
         cam: Float[Tensor, "b 3"],
-        skeleton_only: bool = False,
+        parts: str = "mesh",
     ) -> Estimate:
-        """Pose the body and see it through the camera; the skeleton alone is far cheaper."""
-        if skeleton_only:
-            joints, _ = self.skeleton(rotmat, betas)
-            return Estimate(rotmat, betas, cam, project(joints, cam), joints)
-        posed = self(rotmat, betas)
+        """Pose the body and see it through the camera.
+
+        Args:
+            parts: `mesh` fills everything; `keypoints` all but the vertices, at a tenth of the
+                cost; `skeleton` only the joints.
+        """
+        if parts == "skeleton":
+            posed = PosedBody(None, self.skeleton(rotmat, betas)[0], None, None)
+        else:
+            posed = {"mesh": self, "keypoints": self.keypoints}[parts](rotmat, betas)
         keypoints_2d = None if posed.keypoints_3d is None else project(posed.keypoints_3d, cam)
         return Estimate(
             rotmat,
@@ -231,3 +292,29 @@ class GenderedSMPL(nn.Module):
             return torch.stack([getattr(body, field) for body in posed])[gender, person]
 
         return PosedBody(own("vertices"), own("joints"), own("keypoints_3d"), own("pelvis"))
+
+
+def _shape_and_pose(
+    rotmat: Float[Tensor, "b 24 3 3"], betas: Float[Tensor, "b 10"]
+) -> Float[Tensor, "b 217"]:
+    """What the rest pose is linear in: betas, then each rotation's difference from the identity."""
+    identity = torch.eye(3, dtype=rotmat.dtype, device=rotmat.device)
+    return torch.cat([betas, (rotmat[:, 1:] - identity).flatten(1)], dim=1)
+
+
+def _levels() -> list[tuple[int, int]]:
+    """First and last + 1 joint of each distance from the root; SMPL numbers joints that way."""
+    depth = [0]
+    for parent in SMPL_PARENTS[1:]:
+        depth.append(depth[parent] + 1)
+    assert depth == sorted(depth)
+    return [(depth.index(d), depth.index(d) + depth.count(d)) for d in range(depth[-1] + 1)]
+
+
+_LEVELS = _levels()
+_PARENT_PLACE = [
+    max(SMPL_PARENTS[joint] - start, 0)
+    for (start, _), (first, last) in zip([(0, 1), *_LEVELS], _LEVELS, strict=False)
+    for joint in range(first, last)
+]
+"""Where a joint's parent stands among the joints of the level before."""

@@ -111,7 +111,10 @@ class SMPLer(nn.Module):
         self.smpl = smpl
 
     def forward(
-        self, images: Float[Tensor, "b 3 224 224"], all_stages: bool = False
+        self,
+        images: Float[Tensor, "b 3 224 224"],
+        all_stages: bool = False,
+        with_vertices: bool = True,
     ) -> list[Estimate]:
         """Estimate the person in each crop.
 
@@ -119,17 +122,21 @@ class SMPLer(nn.Module):
             images: RGB in [0, 1]; mean and deviation are the model's own business.
             all_stages: pose the whole body at every stage; otherwise the stages before the last
                 hold only the skeleton, which is all that the next block needs.
+            with_vertices: False leaves the vertices out where the body would be posed; keypoints
+                are there all the same.
 
         Returns:
             One estimate per stage: the initial one, then one per block; the last is the answer.
         """
+        body = "mesh" if with_vertices else "keypoints"
+        before_last = body if all_stages else "skeleton"
         features = self.backbone((images - self.mean) / self.std)
         pooled = features[-1].mean(dim=(2, 3))
         rot6d, betas, cam = self.regressor(pooled)
         with full_precision(images):
             rotmat = rot6d_to_rotmat(rot6d)
-            skeleton_only = bool(self.blocks) and not all_stages
-            estimates = [self.smpl.estimate(rotmat, betas, cam, skeleton_only)]
+            parts = before_last if self.blocks else body
+            estimates = [self.smpl.estimate(rotmat, betas, cam, parts)]
         queries = self.query_embedding(rotmat, betas, cam, pooled) if self.blocks else None
 
         for number, block in enumerate(self.blocks, start=1):
@@ -137,8 +144,8 @@ class SMPLer(nn.Module):
             with full_precision(images):
                 rotmat = rotmat @ rot6d_to_rotmat(d_rot6d.to(rotmat.dtype))
                 betas, cam = betas + d_betas, cam + d_cam
-                skeleton_only = number < len(self.blocks) and not all_stages
-                estimates.append(self.smpl.estimate(rotmat, betas, cam, skeleton_only))
+                parts = before_last if number < len(self.blocks) else body
+                estimates.append(self.smpl.estimate(rotmat, betas, cam, parts))
         return estimates
 
 

@@ -99,7 +99,7 @@ def test_skeleton_alone_equals_the_full_path(standin_body):
     rotmat = axis_angle_to_rotmat(pose.unflatten(1, (24, 3)))
     cam = torch.tensor([[0.9, 0.1, 0.2]]).expand(4, -1)
     full = layer.estimate(rotmat, betas, cam)
-    skeleton = layer.estimate(rotmat, betas, cam, skeleton_only=True)
+    skeleton = layer.estimate(rotmat, betas, cam, parts="skeleton")
     assert skeleton.vertices is None and skeleton.keypoints_3d is None
     for i in range(4):
         rest = standin_body.v_template + standin_body.shapedirs @ betas[i].numpy()
@@ -151,3 +151,34 @@ def test_a_body_of_any_number_of_vertices_without_regressor_gives_no_keypoints()
 def test_an_empty_batch_is_an_empty_answer(tiny_body):
     posed = SMPL(tiny_body)(torch.zeros(0, 72), torch.zeros(0, 10))
     assert posed.vertices.shape == (0, 20, 3)
+
+
+@pytest.mark.parametrize("which", ["stand-in", "open"])
+def test_keypoints_without_vertices_are_those_regressed_from_them(which, standin_body):
+    layer = SMPL(open_body() if which == "open" else standin_body)
+    pose, betas = random_pose(4)
+    rotmat = axis_angle_to_rotmat(pose.unflatten(1, (24, 3)))
+    cam = torch.tensor([[0.9, 0.1, 0.2]], dtype=torch.float64).expand(4, -1)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        layer = layer.to(dtype)
+        given = (rotmat.to(dtype), betas.to(dtype), cam.to(dtype))
+        full, without = layer.estimate(*given), layer.estimate(*given, parts="keypoints")
+        assert without.vertices is None
+        for field in ("keypoints_3d", "keypoints_2d", "pelvis", "joints", "joints_2d"):
+            error = (getattr(full, field) - getattr(without, field)).abs().max().item()
+            assert error < tolerance, (field, error)
+
+
+def test_keypoints_without_vertices_have_the_same_gradients(tiny_body):
+    layer = SMPL(tiny_body).double()
+    pose, betas = random_pose(2)
+    rotmat = axis_angle_to_rotmat(pose.unflatten(1, (24, 3)))
+    inputs = (rotmat.requires_grad_(), betas.requires_grad_())
+    weight = torch.linspace(-1, 1, 2 * 14 * 3, dtype=torch.float64).view(2, 14, 3)
+    gradients = [
+        torch.autograd.grad((path(*inputs).keypoints_3d * weight).sum(), inputs)
+        for path in (layer, layer.keypoints)
+    ]
+    for full, without in zip(*gradients, strict=True):
+        error = (full - without).abs().max().item()
+        assert error < 1e-10, error

@@ -99,6 +99,16 @@ def test_early_stages_hold_the_skeleton_alone_unless_asked(small_model):
     assert torch.equal(short[1].joints_2d, full[1].joints_2d)
 
 
+def test_without_vertices_everything_else_is_the_same(small_model):
+    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        full, without = small_model(images)[-1], small_model(images, with_vertices=False)[-1]
+    assert without.vertices is None
+    for field in ("keypoints_3d", "keypoints_2d", "joints", "joints_2d", "pelvis", "rotmat"):
+        error = (getattr(full, field) - getattr(without, field)).abs().max().item()
+        assert error < 2e-6, (field, error)
+
+
 def test_model_is_invariant_to_its_batch(small_model):
     images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
