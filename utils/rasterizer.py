@@ -72,9 +72,9 @@ def rasterize(
         two_sided=None if cull_backfaces else torch.ones_like(packed[:, 0], dtype=torch.bool),
         perspective=perspective,
     )
-    face_index = fragments.face_index
-    face_index = torch.where(face_index < 0, face_index, face_index % max(num_faces, 1))
-    return Fragments(face_index, fragments.barycentric, fragments.depth)
+    for number, face_index in enumerate(fragments.face_index[1:], start=1):
+        face_index.sub_(number * num_faces * (face_index >= 0))
+    return fragments
 
 
 Accept = Callable[[Int64[Tensor, "n"], Float[Tensor, "n 3"]], Bool[Tensor, "n"]]
@@ -103,7 +103,8 @@ def rasterize_packed(
         perspective: as of `rasterize`.
         tested: faces with holes; `accept` says where they are.
     """
-    triangles = _Triangles(vertices, faces, item, two_sided, perspective)
+    exact = _linear_in_image(vertices.double(), perspective)
+    triangles = _Triangles(vertices, exact, faces, item, two_sided, perspective)
     chunk = _CHUNK.get(vertices.device.type, _CHUNK["cpu"])
     nearest = torch.full((math.prod(shape),), _NOTHING, device=vertices.device)
     whole = torch.arange(len(faces), device=vertices.device)
@@ -121,6 +122,8 @@ class _Triangles:
     """A list of triangles in several pictures."""
 
     vertices: Float[Tensor, "v 3"]
+    exact: Float64[Tensor, "v 3"]
+    """The vertices as `_linear_in_image` gives them."""
     faces: Int64[Tensor, "f 3"]
     item: Int64[Tensor, "f"]
     two_sided: Bool[Tensor, "f"] | None
@@ -136,7 +139,7 @@ class _Triangles:
     ) -> None:
         """Lower the keys of the pixels that some of the triangles cover."""
         height, width = size
-        corners = _linear_in_image(self.vertices[self.faces[face]].double(), self.perspective)
+        corners = self.exact[self.faces[face]]
         two_sided = None if self.two_sided is None else self.two_sided[face]
         seen = _may_cover(corners, height, width, two_sided).nonzero()[:, 0]
         corners, face = corners[seen], face[seen]
@@ -212,13 +215,13 @@ def vertex_normals(
 
 
 def _linear_in_image(
-    vertices: Float64[Tensor, "n 3 3"], perspective: bool
-) -> Float64[Tensor, "n 3 3"]:
+    vertices: Float64[Tensor, "v 3"], perspective: bool
+) -> Float64[Tensor, "v 3"]:
     """Replace depth by what is linear in the image and grows with depth; NaN where unseen."""
-    places, depth = vertices.split([2, 1], dim=2)
+    places, depth = vertices.split([2, 1], dim=1)
     if perspective:
         depth = torch.where(depth > 0, -1 / depth, torch.nan)
-    return torch.cat([places, depth], dim=2)
+    return torch.cat([places, depth], dim=1)
 
 
 def _may_cover(
