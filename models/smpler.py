@@ -123,10 +123,15 @@ class SMPLer(nn.Module):
         Returns:
             One estimate per stage: the initial one, then one per block; the last is the answer.
         """
-        features = self.backbone((images - self.mean) / self.std)
+        return self.estimate(self.backbone((images - self.mean) / self.std), all_stages)
+
+    def estimate(
+        self, features: list[Float[Tensor, "b _ _ _"]], all_stages: bool = False
+    ) -> list[Estimate]:
+        """Do all that follows the backbone; `forward` says what is returned."""
         pooled = features[-1].mean(dim=(2, 3))
         rot6d, betas, cam = self.regressor(pooled)
-        with full_precision(images):
+        with full_precision(pooled):
             rotmat = rot6d_to_rotmat(rot6d)
             skeleton_only = bool(self.blocks) and not all_stages
             estimates = [self.smpl.estimate(rotmat, betas, cam, skeleton_only)]
@@ -134,7 +139,7 @@ class SMPLer(nn.Module):
 
         for number, block in enumerate(self.blocks, start=1):
             queries, d_rot6d, d_betas, d_cam = block(queries, features, estimates[-1].joints_2d)
-            with full_precision(images):
+            with full_precision(pooled):
                 rotmat = rotmat @ rot6d_to_rotmat(d_rot6d.to(rotmat.dtype))
                 betas, cam = betas + d_betas, cam + d_cam
                 skeleton_only = number < len(self.blocks) and not all_stages
