@@ -199,7 +199,8 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
         if done >= report:
             report += 0.1
             metrics = evaluate(average.module, held_out, limit=CHUNK)
-            print(f"{100 * done:3.0f} % step {step} loss {np.mean(losses[-50:]):.2f} {metrics}", flush=True)
+            loss = np.mean(losses[-50:])
+            print(f"{100 * done:3.0f} % step {step} loss {loss:.2f} {metrics}", flush=True)
             save(average.module, arguments, step, len(data), metrics)
             data = Chunks(arguments.folder, "train")  # more may have been prepared meanwhile
     metrics = evaluate(average.module, held_out)
