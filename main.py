@@ -75,6 +75,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--clip_grad", type=above_zero, help="largest norm of the gradient")
     add = parser.add_argument_group("beyond the published").add_argument
     add("--backbone", choices=list(BACKBONES), help="instead of HRNet of --hrnet_type")
+    add("--supervise", choices=["last", "all"], default="last", help="stages that have a loss")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
     add("--channels_last", action="store_true", help="memory layout of images and convolutions")

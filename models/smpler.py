@@ -128,12 +128,21 @@ class SMPLer(nn.Module):
         Returns:
             One estimate per stage: the initial one, then one per block; the last is the answer.
         """
+        features = self.backbone((images - self.mean) / self.std)
+        return self.estimate(features, all_stages, with_vertices)
+
+    def estimate(
+        self,
+        features: list[Float[Tensor, "b _ _ _"]],
+        all_stages: bool = False,
+        with_vertices: bool = True,
+    ) -> list[Estimate]:
+        """Do all that follows the backbone; `forward` says what is returned."""
         body = "mesh" if with_vertices else "keypoints"
         before_last = body if all_stages else "skeleton"
-        features = self.backbone((images - self.mean) / self.std)
         pooled = features[-1].mean(dim=(2, 3))
         rot6d, betas, cam = self.regressor(pooled)
-        with full_precision(images):
+        with full_precision(pooled):
             rotmat = rot6d_to_rotmat(rot6d)
             parts = before_last if self.blocks else body
             estimates = [self.smpl.estimate(rotmat, betas, cam, parts)]
@@ -141,7 +150,7 @@ class SMPLer(nn.Module):
 
         for number, block in enumerate(self.blocks, start=1):
             queries, d_rot6d, d_betas, d_cam = block(queries, features, estimates[-1].joints_2d)
-            with full_precision(images):
+            with full_precision(pooled):
                 rotmat = rotmat @ rot6d_to_rotmat(d_rot6d.to(rotmat.dtype))
                 betas, cam = betas + d_betas, cam + d_cam
                 parts = before_last if number < len(self.blocks) else body

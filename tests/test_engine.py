@@ -8,7 +8,14 @@ import torch
 from models.smpl import SMPL, GenderedSMPL
 from tests.test_smpl import random_pose
 from utils.distributed import Processes
-from utils.engine import measure, measure_gendered, merge_shards, summarise
+from utils.engine import (
+    Precision,
+    measure,
+    measure_gendered,
+    merge_shards,
+    summarise,
+    train_one_epoch,
+)
 from utils.geometry import axis_angle_to_rotmat
 from utils.joints import SMPL_NAMES, mirrored
 from utils.report import Evaluation
@@ -127,3 +134,40 @@ def test_average_of_two_rotations_lies_half_way(tiny_body):
     half = layer.average_with_mirrored(bent, straight).rotmat[0, 1]
     expected = axis_angle_to_rotmat(torch.tensor([0.0, 0.0, 0.3]).double())
     assert torch.allclose(half, expected), half
+
+
+class TwoStages(torch.nn.Module):
+    """Each stage adds its own number; the second starts from a detached first."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Parameter(torch.tensor(1.0))
+        self.second = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, image, all_stages=False):
+        early = image * self.first
+        return [early, early.detach() + self.second]
+
+
+class SquaredError(torch.nn.Module):
+    def forward(self, estimate, batch):
+        return {"error": estimate.square().mean()}
+
+
+@pytest.mark.parametrize(("supervise", "moves_first"), [("last", False), ("all", True)])
+def test_supervising_all_stages_teaches_the_early_ones(supervise, moves_first):
+    model, seen = TwoStages(), []
+    train_one_epoch(
+        model,
+        SquaredError(),
+        [{"image": torch.ones(3)}],
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        Precision(torch.device("cpu")),
+        learning_rate=lambda step: 0.1,
+        first_step=0,
+        supervise=supervise,
+        after_step=lambda step, terms, batch, estimates: seen.append(terms["error"]),
+    )
+    # the stages' errors are 1 and 9
+    assert seen == [5.0 if moves_first else 9.0]
+    assert (model.first.item() != 1.0) == moves_first and model.second.item() != 2.0

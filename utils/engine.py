@@ -48,6 +48,7 @@ def train_one_epoch(
     learning_rate: Callable[[int], float],
     first_step: int,
     clip_grad: float | None = None,
+    supervise: str = "last",
     after_step: Callable[[int, dict[str, float], Batch, list], None] = lambda *_: None,
 ) -> int:
     """Train on all batches of the loader.
@@ -56,6 +57,7 @@ def train_one_epoch(
         learning_rate: of a step, counted over all epochs.
         first_step: number of the first batch's step.
         clip_grad: largest norm of the gradient.
+        supervise: `last`: the loss is the last estimate's; `all`: the mean over all stages.
         after_step: told the steps done, the weighted loss terms, the batch and the estimates.
 
     Returns:
@@ -71,8 +73,12 @@ def train_one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         with precision.autocast():
-            estimates = model(batch["image"])
-        terms = criterion(estimates[-1], batch)
+            if supervise == "all":
+                estimates = model(batch["image"], all_stages=True)
+            else:
+                estimates = model(batch["image"])[-1:]
+        stages = [criterion(estimate, batch) for estimate in estimates]
+        terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
         loss = sum(terms.values())
         values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
         if not math.isfinite(sum(values.values())):

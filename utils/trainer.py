@@ -46,6 +46,8 @@ class TrainOptions:
     clip_grad: float | None = None
     ema: float | None = None
     bf16: bool = False
+    supervise: str = "last"
+    """`last` estimate, or `all` stages' estimates."""
     seed: int = 1234
     summary_steps: int = 500
     save_steps: int = 500
@@ -170,6 +172,7 @@ class Trainer:
                 ),
                 first_step=self.step,
                 clip_grad=self.options.clip_grad,
+                supervise=self.options.supervise,
                 after_step=partial(self._after_step, bar),
             )
 
