@@ -214,9 +214,7 @@ def vertex_normals(
     return F.normalize(sums.unflatten(1, (-1, 3)).transpose(0, 1), dim=-1)
 
 
-def _linear_in_image(
-    vertices: Float64[Tensor, "v 3"], perspective: bool
-) -> Float64[Tensor, "v 3"]:
+def _linear_in_image(vertices: Float64[Tensor, "v 3"], perspective: bool) -> Float64[Tensor, "v 3"]:
     """Replace depth by what is linear in the image and grows with depth; NaN where unseen."""
     places, depth = vertices.split([2, 1], dim=1)
     if perspective:
