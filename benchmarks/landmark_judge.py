@@ -1,0 +1,179 @@
+"""BlazePose's landmark network as a judge: it was trained on photos, and never saw our people.
+
+Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking", arXiv 2006.10204. The
+network is not shipped: it is taken from PyPI's mediapipe (Apache-2.0), kept in a cache folder, and
+run by ai-edge-litert, so that it is the original to the last bit.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
+from scripts.build_person_detector import fetch_tflite, read_tflite
+from utils.joints import KEYPOINT_NAMES
+
+TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
+TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
+CACHE = Path.home() / ".cache" / "smpler"
+
+INPUT_SIDE = 256
+"""Pixels."""
+VIEW_PER_RADIUS = 2.5
+"""Side of the network's view in radii of the circle round the person, as MediaPipe cuts it."""
+NUM_LOOKS = 2
+"""The second view is cut by the first's landmarks, as MediaPipe does in videos."""
+MIN_SCORE = 0.5
+NUM_LANDMARKS = 33
+HIP_CENTER, CIRCLE = 33, 34
+"""Auxiliary landmarks: what the next view is cut by."""
+
+LANDMARKS = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "Ankle": 27}
+"""Left ones; the right one follows each."""
+JUDGED = tuple(name for name in KEYPOINT_NAMES if name[2:] in LANDMARKS)
+"""The 12 evaluated keypoints that BlazePose knows: all but neck and head."""
+JUDGED_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in JUDGED]
+JUDGED_LANDMARKS = [LANDMARKS[name[2:]] + (name[0] == "R") for name in JUDGED]
+MIN_TORSO = 25 / 224
+"""Torsos seen from above or below shrink to nothing: no less than this part of the crop counts."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """What the judge saw."""
+
+    keypoints: Float[np.ndarray, "12 2"]
+    """Of JUDGED, pixels of the picture."""
+    visibility: Float[np.ndarray, "12"]
+    """What the network thinks of it, [0, 1]."""
+    score: float
+    """That there is a person, [0, 1]."""
+
+
+class LandmarkJudge:
+    """Finds a person in a picture, and says where the joints are.
+
+    Args:
+        network: content of the tflite file.
+    """
+
+    def __init__(self, network: bytes):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.interpreter = Interpreter(model_content=network, num_threads=1)
+        self.interpreter.allocate_tensors()
+        self.detector = PersonDetector.load()
+
+    @classmethod
+    def load(cls, cache: Path | None = None, wheel: Path | None = None) -> "LandmarkJudge":
+        """Return the judge; its network is fetched into the cache folder when it is not there.
+
+        Args:
+            cache: folder; default: `CACHE`.
+            wheel: mediapipe's wheel, when it is already here.
+
+        Raises:
+            ImportError: ai-edge-litert is missing.
+            FileNotFoundError: the wheel is missing or cannot be downloaded.
+            ValueError: its network is another one.
+        """
+        try:
+            import ai_edge_litert  # noqa: F401
+        except ImportError:
+            raise ImportError(
+                "ai-edge-litert is missing: pip install -r requirements-assets.txt"
+            ) from None
+        path = (cache or CACHE) / Path(TFLITE).name
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == TFLITE_SHA256:
+            return cls(path.read_bytes())
+        network = (
+            read_tflite(wheel, TFLITE, TFLITE_SHA256)
+            if wheel
+            else fetch_tflite(TFLITE, TFLITE_SHA256)
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(network)
+        return cls(network)
+
+    def find(
+        self, image: UInt8[np.ndarray, "h w 3"], near: Float[np.ndarray, "2"] | None = None
+    ) -> Person | None:
+        """Return the person in an RGB picture, or None.
+
+        Args:
+            image: RGB.
+            near: pixels; of several people, the one whose hips are nearest is taken. Default: the
+                one that is seen best.
+        """
+        people = self.detector.detect(image, score_threshold=MIN_SCORE)
+        if not people:
+            return None
+        if near is not None:
+            people.sort(key=lambda person: np.linalg.norm(np.subtract(person.hip_center, near)))
+        return self.look(image, people[0])
+
+    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Person | None:
+        """Return the joints of someone whom the detector found; None if it was nobody."""
+        radius = detection.box[2] / BOX_PER_RADIUS
+        hip = np.array(detection.hip_center)
+        up = np.subtract(detection.shoulder_center, hip)
+        for _ in range(NUM_LOOKS):
+            view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
+            crop = cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
+            values, score = self._run(crop)
+            if score < MIN_SCORE:
+                return None
+            back = cv2.invertAffineTransform(view)
+            places = values[:, :2] @ back[:, :2].T + back[:, 2]
+            hip, up = places[HIP_CENTER], places[CIRCLE] - places[HIP_CENTER]
+            radius = np.linalg.norm(up)
+        visibility = 1 / (1 + np.exp(-values[JUDGED_LANDMARKS, 3]))
+        return Person(places[JUDGED_LANDMARKS], visibility, score)
+
+    def _run(self, crop: UInt8[np.ndarray, "256 256 3"]) -> tuple[np.ndarray, float]:
+        """Return (39, 5) x, y [pixels of the view], z, visibility, presence; and the score."""
+        inputs, outputs = (
+            self.interpreter.get_input_details(),
+            self.interpreter.get_output_details(),
+        )
+        self.interpreter.set_tensor(inputs[0]["index"], crop[None].astype(np.float32) / 255)
+        self.interpreter.invoke()
+        values, score = (self.interpreter.get_tensor(output["index"]) for output in outputs[:2])
+        return values.reshape(-1, 5).astype(np.float64), float(score[0, 0])
+
+
+def view_matrix(
+    center: Float[np.ndarray, "2"], up: Float[np.ndarray, "2"], side: float
+) -> Float[np.ndarray, "2 3"]:
+    """Return the map from picture to view: a square round the centre, `up` pointing up in it."""
+    x, y = up / max(np.linalg.norm(up), 1e-6)
+    turn = INPUT_SIDE / side * np.array([[-y, x], [-x, -y]])
+    return np.column_stack([turn, INPUT_SIDE / 2 - turn @ center])
+
+
+def torso_length(keypoints: Float[np.ndarray, "12 2"]) -> float:
+    """Longer one of the lines from a shoulder to the other side's hip."""
+    shoulders, hips = (
+        keypoints[[JUDGED.index(f"{side}_{name}") for side in sides]]
+        for name, sides in (("Shoulder", "LR"), ("Hip", "RL"))
+    )
+    return float(np.linalg.norm(shoulders - hips, axis=1).max())
+
+
+def errors_in_torsos(
+    person: Person, keypoints: Float[np.ndarray, "12 2"], side: float
+) -> Float[np.ndarray, "12"]:
+    """Return how far the judge is from labels, in torso lengths; `side` of the crop in pixels."""
+    torso = max(torso_length(keypoints), MIN_TORSO * side)
+    return np.linalg.norm(person.keypoints - keypoints, axis=1) / torso
+
+
+def pck(
+    errors: Float[np.ndarray, "n 12"], counted: Bool[np.ndarray, "n 12"], limit: float = 0.2
+) -> float:
+    """Share of the counted joints whose error is below so many torso lengths."""
+    return float((errors < limit)[counted].mean()) if counted.any() else float("nan")

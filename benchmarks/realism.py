@@ -1,0 +1,198 @@
+"""How real the open data engine's people look to a network that was trained on photos.
+
+`python -m benchmarks.realism --json FILE` shows random people to BlazePose: how many does it find,
+and how often is its joint within 0.2 torso lengths of the label (PCK@0.2)?
+
+Judged are 500 people who are alone and in full view: what someone or something hides, or the photo
+cuts off, would be lost in real photos too, and says nothing of how real the people look. The crops
+of the stream that are passed over on the way are judged as well, and all together are reported
+beside them, as `..._of_all`; `..._of_upright` are those of the 500 who neither lie nor stand on
+their hands, which the judge's detector is poor at.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from tqdm import tqdm
+
+from benchmarks.landmark_judge import JUDGED, JUDGED_KEYPOINTS, LandmarkJudge, errors_in_torsos, pck
+from datasets.synthetic import SPLITS, SyntheticPeople
+from models.body import open_body
+from utils.image import CROP_SIZE
+from utils.paths import display
+
+TARGETS = {"found": 0.95, "pck": 0.92}
+NUM_WORST = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """One crop and what the judge said; pixels of the crop."""
+
+    image: UInt8[np.ndarray, "s s 3"]
+    labels: Float[np.ndarray, "12 2"]
+    shown: Bool[np.ndarray, "12"]
+    """Inside the photo, and not behind someone or something else."""
+    alone: bool
+    """No other people or objects are about."""
+    errors: Float[np.ndarray, "12"] | None
+    """In torso lengths; None: not found."""
+    keypoints: Float[np.ndarray, "12 2"] | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the crop is one of those that count."""
+        return self.alone and bool(self.shown.all())
+
+    @property
+    def upright(self) -> bool:
+        """Whether the trunk is within 60 degrees of the vertical, and ankles are below hips."""
+        shoulders, hips, ankles = (
+            self.labels[[JUDGED.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
+            for name in ("Shoulder", "Hip", "Ankle")
+        )
+        trunk = hips - shoulders
+        return bool(trunk[1] > 0.5 * np.linalg.norm(trunk) and ankles[1] > hips[1])
+
+
+class Crops(IterableDataset):
+    """The stream's samples in their order, with `alone`; workers take turns."""
+
+    def __init__(self, stream: SyntheticPeople):
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        start, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for index in count(start, step):
+            alone = len(self.stream.scene(index).actors) == 1
+            yield self.stream.sample(index) | {"alone": alone}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Judge, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--device", choices=["cpu"], default="cpu", help="the judge runs on the CPU")
+    add("--num", type=int, default=500, help="people alone and in full view")
+    add("--split", choices=SPLITS, default="train")
+    add("--seed", type=int, default=0)
+    add("--num_workers", type=int, default=2)
+    add("--cache", type=Path, help="folder for the judge's network")
+    add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
+    add("--out", type=Path, help="picture of the worst crops")
+    add("--json", type=Path, help="the numbers")
+    args = parser.parse_args(argv)
+    try:
+        judge = LandmarkJudge.load(args.cache, args.wheel)
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    # without training's turns and colour noise: that is what photos are like
+    stream = SyntheticPeople(
+        open_body(), split=args.split, seed=args.seed, options=("visible",), augment=False
+    )
+    verdicts = judge_people(judge, stream, args.num, args.num_workers)
+    result = summarize(verdicts) | {"split": args.split, "seed": args.seed}
+    print_table(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    if args.out:
+        cv2.imwrite(str(args.out), draw_worst(verdicts)[..., ::-1])
+        print(f"worst crops: {display(args.out)}")
+    return 0
+
+
+def judge_people(
+    judge: LandmarkJudge, stream: SyntheticPeople, num: int, num_workers: int
+) -> list[Verdict]:
+    """Judge the stream's crops until so many of them were clear ones."""
+    verdicts, progress = [], tqdm(total=num, disable=None)
+    for sample in DataLoader(Crops(stream), num_workers=num_workers, batch_size=None):
+        verdicts.append(give_verdict(judge, sample))
+        progress.update(verdicts[-1].clear)
+        num -= verdicts[-1].clear
+        if not num:
+            return verdicts
+
+
+def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
+    """Show one crop to the judge; whom it finds elsewhere is not whom it was to find."""
+    image = np.ascontiguousarray((sample["image"].numpy().transpose(1, 2, 0) * 255).round())
+    image = image.astype(np.uint8)
+    labels = (sample["keypoints_2d"].numpy()[JUDGED_KEYPOINTS, :2] + 1) / 2 * CROP_SIZE
+    shown = sample["visible"].numpy()[JUDGED_KEYPOINTS]
+    hips = labels[[JUDGED.index("L_Hip"), JUDGED.index("R_Hip")]].mean(axis=0)
+    person = judge.find(image, near=hips)
+    errors = None if person is None else errors_in_torsos(person, labels, CROP_SIZE)
+    if errors is None or np.median(errors) > 1:
+        return Verdict(image, labels, shown, sample["alone"], None, None)
+    return Verdict(image, labels, shown, sample["alone"], errors, person.keypoints)
+
+
+def summarize(verdicts: list[Verdict]) -> dict:
+    """Return shares of people found and of joints that agree: of clear crops, and of all."""
+    clear = [verdict for verdict in verdicts if verdict.clear]
+    upright = [verdict for verdict in clear if verdict.upright]
+    result = {}
+    for suffix, chosen in (("", clear), ("_of_upright", upright), ("_of_all", verdicts)):
+        result[f"people{suffix}"] = len(chosen)
+        found = [verdict for verdict in chosen if verdict.errors is not None]
+        result[f"found{suffix}"] = len(found) / max(len(chosen), 1)
+        if found:
+            errors, shown = (np.stack([getattr(v, f) for v in found]) for f in ("errors", "shown"))
+            result[f"pck{suffix}"] = pck(errors, shown)
+            result[f"median_error{suffix}"] = float(np.median(errors[shown]))
+            for name in {name[2:]: None for name in JUDGED}:  # left and right together
+                columns = [i for i, judged in enumerate(JUDGED) if judged[2:] == name]
+                result[f"pck_{name}{suffix}"] = pck(errors[:, columns], shown[:, columns])
+    return result
+
+
+def print_table(result: dict) -> None:
+    """Print the numbers beside their targets."""
+    columns = ("", "_of_upright", "_of_all")
+    print(f"{'':16}{'target':>8}{'clear':>8}{'upright':>8}{'all':>8}")
+    print(f"{'people':24}" + "".join(f"{result['people' + c]:8d}" for c in columns))
+    for key in (key for key in result if f"{key}_of_all" in result and key != "people"):
+        values = "".join(f"{result.get(key + column, float('nan')):8.3f}" for column in columns)
+        print(f"{key:16}{TARGETS.get(key, ''):>8}{values}")
+
+
+def draw_worst(verdicts: list[Verdict]) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the clear crops that are worst, unfound first: labels green, judge red."""
+
+    def badness(verdict: Verdict) -> float:
+        if verdict.errors is None:
+            return np.inf
+        return float(np.where(verdict.shown, verdict.errors > 0.2, 0).sum())
+
+    tiles = []
+    for verdict in sorted(filter(lambda v: v.clear, verdicts), key=badness, reverse=True)[
+        :NUM_WORST
+    ]:
+        tile = verdict.image.copy()
+        seen = [(verdict.labels, (0, 255, 0))]
+        if verdict.keypoints is not None:
+            seen.append((verdict.keypoints, (255, 0, 0)))
+        for points, color in seen:
+            for x, y in points:
+                cv2.circle(tile, (round(float(x)), round(float(y))), 2, color, cv2.FILLED)
+        tiles.append(tile)
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 8)
+    return np.vstack([np.hstack(tiles[i : i + 8]) for i in range(0, len(tiles), 8)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
