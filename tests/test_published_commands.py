@@ -1,0 +1,170 @@
+"""The published command lines, through the real launchers, end to end on toy data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.pretrained import read_checkpoint
+from scripts.make_toy_data import write_all
+from utils.checkpoint import load_checkpoint
+from utils.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+NUM_SAMPLES = 7  # of each toy set: neither 2 nor 3 divides it
+LAUNCH = "python -m torch.distributed.launch --nproc_per_node={processes} --use_env main.py "
+STAGE_1 = (
+    "--exp_name=backbone --batch_size=100 --num_workers=8 --lr=2e-4 --data_mode=h36m "
+    "--model_type=backbone --num_epochs=50 --hrnet_type=w32"
+)
+STAGE_2 = (
+    "--exp_name=smpler --batch_size=100 --num_workers=8 --lr=2e-4 --data_mode=h36m "
+    "--model_type=smpler --num_epochs=100 --hrnet_type=w32 "
+    "--load_checkpoint={logs}/backbone/checkpoints/epoch_000.pt"
+)
+STAGE_3 = (
+    "--exp_name=smpler_3dpw --batch_size=32 --num_workers=8 --lr=1e-4 --data_mode=3dpw "
+    "--model_type=smpler --num_epochs=1 --hrnet_type=w32 "
+    "--load_checkpoint={logs}/smpler/checkpoints/epoch_000.pt --summary_steps=100"
+)
+EVALUATE = (
+    "--eval_only --val_batch_size=128 --model_type=smpler --data_mode={mode} --hrnet_type=w32 "
+    "--load_checkpoint={logs}/{name}/checkpoints/epoch_000.pt"
+)
+SMALL = "--device=cpu --log_root={logs} --num_workers=1"
+"""Flags that come after the published ones, and take their place."""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    write_all(folder, num=NUM_SAMPLES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+def command(line: str) -> list[str]:
+    return [sys.executable, *line.split()[1:]]
+
+
+def start(toy: Path, line: str, processes: int) -> str:
+    """Run a command line; return what it printed."""
+    done = subprocess.run(
+        command(line),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment(toy, processes),
+    )
+    assert done.returncode == 0, (line, done.stdout, done.stderr[-3000:])
+    return done.stdout
+
+
+def environment(toy: Path, processes: int) -> dict[str, str]:
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    port = str(20_000 + os.getpid() % 9000)
+    return os.environ | {
+        "SMPLER_DATASETS": str(toy),
+        "OMP_NUM_THREADS": threads,
+        "PET_MASTER_PORT": port,
+    }
+
+
+@pytest.fixture(scope="module")
+def stages(toy, logs) -> dict[str, str]:
+    """Stages 1 and 2 on two gloo processes, 3 on one, as published; what they printed."""
+    printed = {}
+    for name, flags, processes in (
+        ("backbone", STAGE_1, 2),
+        ("smpler", STAGE_2, 2),
+        ("smpler_3dpw", STAGE_3, 1),
+    ):
+        line = f"{LAUNCH}{flags} {SMALL} --batch_size=2 --num_epochs=1 --summary_steps=2"
+        printed[name] = start(toy, line.format(processes=processes, logs=logs), processes)
+    return printed
+
+
+def test_the_three_stages_run_and_say_what_is_not_licensed(stages, logs):
+    for name, printed in stages.items():
+        assert printed.count("Body: the open body") == 1, printed
+        names = {path.name for path in (logs / name / "checkpoints").iterdir()}
+        assert names == {"epoch_000.pt", "best.pt", "last.pt"}
+        config = json.loads((logs / name / "config.json").read_text())
+        assert config["body"]["name"] == "open"
+        assert config["start"].endswith("HRNet from initialisation")
+        result = json.loads((logs / name / "evaluations" / "epoch_000.json").read_text())
+        assert result["setting"]["body"] == "open" and not result["setting"]["comparable"]
+        assert result["setting"]["start"].endswith("HRNet from initialisation")
+        assert result["metrics"]["mpjpe"]["samples"] == NUM_SAMPLES
+    assert "HRNet from initialisation" in stages["backbone"]
+    checkpoint = read_checkpoint(logs / "smpler" / "checkpoints" / "epoch_000.pt")
+    assert checkpoint.config.num_blocks == 3 and not checkpoint.is_published
+
+
+@pytest.mark.parametrize(("mode", "name"), [("h36m", "smpler"), ("3dpw", "smpler_3dpw")])
+def test_evaluation_prints_the_published_lines(mode, name, stages, toy, logs):
+    line = f"{LAUNCH}{EVALUATE} {SMALL} --exp_name=eval_{mode}"
+    printed = start(toy, line.format(processes=2, logs=logs, mode=mode, name=name), 2)
+    assert ("mpve: " in printed) == (mode == "3dpw"), printed
+    assert "mpjpe: " in printed and "mpjpe-pa: " in printed
+    assert "HRNet from initialisation" in printed and "body=open" in printed
+
+
+def test_one_two_and_three_processes_give_the_same_metrics(stages, toy, logs):
+    """On a set whose size neither 2 nor 3 divides; the published launcher and torchrun."""
+    errors = []
+    for processes in (1, 2, 3):
+        launcher = "python main.py " if processes == 1 else LAUNCH
+        if processes == 3:
+            launcher = "python -m torch.distributed.run --nproc_per_node={processes} main.py "
+        line = f"{launcher}{EVALUATE} {SMALL} --val_batch_size=2 --exp_name=on{processes}"
+        line = line.format(processes=processes, logs=logs, mode="3dpw", name="smpler_3dpw")
+        start(toy, line, processes)
+        errors.append(dict(np.load(logs / f"on{processes}" / "eval_3dpw.npz")))
+    for other in errors[1:]:
+        assert other["index"].tolist() == list(range(NUM_SAMPLES))
+        for name in ("mpve", "mpjpe", "mpjpe-pa"):
+            difference = np.abs(other[name] - errors[0][name]).max()
+            assert difference < 1e-6, (name, difference)
+
+
+def test_a_killed_run_continues_exactly_with_every_option(toy, tmp_path):
+    """Killed at some step of an epoch, with 2 loading processes; then --auto_load=1."""
+    flags = (
+        "python main.py --device=cpu --model_type=backbone --data_mode=3dpw --batch_size=1 "
+        f"--num_epochs=1 --num_workers=2 --save_steps=1 --eval_epochs=9 --log_root={tmp_path} "
+        "--bf16 --channels_last --ema=0.9 --clip_grad=10 --warmup_steps=2 --auto_load=1 "
+        "--exp_name="
+    )
+    start(toy, flags + "whole", 1)
+    last = tmp_path / "cut" / "checkpoints" / "last.pt"
+    with subprocess.Popen(
+        command(flags + "cut"),
+        cwd=ROOT,
+        env=environment(toy, 1),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not last.is_file() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert load_checkpoint(last)["global_iter"] < NUM_SAMPLES, "killed in mid-epoch"
+    assert "Continuing" in start(toy, flags + "cut", 1)
+    first, second = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")
+    )
+    for part in ("model", "trained"):
+        for name, value in first[part].items():
+            assert value.equal(second[part][name]), (part, name)
