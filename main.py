@@ -110,10 +110,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with start_processes(arguments.device) as processes:
             run(arguments, processes)
-    except (OSError, ValueError, FloatingPointError, torch.OutOfMemoryError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         if is_main or not isinstance(error, SharedError):
             log.error("Error: %s", sentence(error))
         return 2
+    except torch.OutOfMemoryError as error:
+        log.error("Error: the GPU's memory is full; use a smaller --batch_size. (%s)", error)
+        return 2
+    except KeyboardInterrupt:
+        log.info("Stopped. --auto_load=1 continues a training from its last checkpoint.")
+        return 130
     return 0
 
 
@@ -242,9 +248,6 @@ def train(
         "start": " < ".join(lineage),
         "arguments": {name: _plain(value) for name, value in vars(arguments).items()},
     }
-    if processes.is_main:
-        log.info("Start: %s. Training samples: %d.", identity["start"], len(dataset))
-        (folder / "config.json").write_text(json.dumps(identity, indent=2) + "\n")
     weights = {f"w_{name}": getattr(arguments, f"w_{name}") for name in _LOSS_WEIGHTS}
     criterion = SMPLLoss(model.smpl, joint_criterion=arguments.joint_criterion, **weights)
     draw = partial(draw_batch, faces=body.faces, color=arguments.mesh_color)
@@ -253,6 +256,9 @@ def train(
     )
     if arguments.auto_load:
         trainer.resume()
+    if processes.is_main:
+        log.info("Start: %s. Training samples: %d.", identity["start"], len(dataset))
+        (folder / "config.json").write_text(json.dumps(identity, indent=2) + "\n")
     trainer.train()
 
 

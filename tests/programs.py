@@ -11,12 +11,14 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.paths import ROOT
 
-PRELOADED = ["main", "tests.tiny_training", "torch._dynamo"]  # the last: optimizers import it
+PRELOADED = ["main", "tests.small_main", "tests.tiny_training", "torch._dynamo"]
+"""Modules that the server imports; the last because optimizers do."""
 GRACE_S = 30
 """How long the others may live on after one process has failed."""
 
@@ -42,9 +44,19 @@ class Done:
 
 
 def run(
-    program: str, *arguments, processes: int = 1, timeout: float = 120, **environment: str
+    program: str,
+    *arguments,
+    processes: int = 1,
+    timeout: float = 120,
+    kill_when: Callable[[], bool] = lambda: False,
+    **environment: str,
 ) -> Done:
-    """Call the program's `main()` with arguments as of the command line."""
+    """Call the program's `main()` with arguments as of the command line.
+
+    Args:
+        kill_when: asked again and again; once it says yes, the first process gets SIGKILL.
+        environment: variables.
+    """
     argv = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / str(rank) for rank in range(processes)]
@@ -54,7 +66,7 @@ def run(
         ]
         for process in launched:
             process.start()
-        _wait(launched, timeout)
+        _wait(launched, timeout, kill_when)
         codes = tuple(process.exitcode for process in launched)
         return Done(codes, tuple(file.read_text(errors="replace") for file in files))
 
@@ -83,10 +95,12 @@ def _ranks(count: int) -> list[dict[str, str]]:
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
-def _wait(launched: list, timeout: float) -> None:
+def _wait(launched: list, timeout: float, kill_when: Callable[[], bool]) -> None:
     """Wait for all; when one fails, end the others soon, as torchrun does."""
     end = time.monotonic() + timeout
     while any(process.is_alive() for process in launched):
+        if kill_when():
+            launched[0].kill()
         if any(process.exitcode for process in launched):
             end = min(end, time.monotonic() + GRACE_S)
         if time.monotonic() > end:

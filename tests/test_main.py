@@ -1,4 +1,5 @@
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import torch
 from scripts.make_toy_data import write_all
 from tests.programs import Done, run
 from tests.tsv_data import replace_row
+from utils.checkpoint import load_checkpoint
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 
@@ -20,9 +22,10 @@ def toy(tmp_path_factory) -> Path:
     return folder
 
 
-def start(toy: Path, logs: Path, *flags: str, processes: int = 1) -> Done:
+def start(toy: Path, logs: Path, *flags: str, small: bool = False, **kwargs) -> Done:
+    program = "tests.small_main" if small else "main"
     common = ("--device=cpu", "--num_workers=0", f"--log_root={logs}")
-    return run("main", *common, *flags, processes=processes, SMPLER_DATASETS=str(toy))
+    return run(program, *common, *flags, SMPLER_DATASETS=str(toy), **kwargs)
 
 
 EVALUATE = ("--eval_only", "--val_batch_size=2", "--data_mode=3dpw")
@@ -136,3 +139,44 @@ def test_without_a_gpu_the_cpu_does_it_and_says_so(toy, tmp_path):
     done = start(toy, tmp_path, "--device=cuda", "--batch_size=1000")
     assert "No GPU answers to cuda; the CPU does it." in done.output
     one_sentence(done, "do not fill one batch")
+
+
+OPTIONS = {
+    "published": (),
+    "all": (
+        "--model_type=smpler",
+        "--bf16",
+        "--channels_last",
+        "--ema=0.9",
+        "--clip_grad=10",
+        "--warmup_steps=2",
+        "--lr_schedule=cosine",
+        "--joint_criterion=l1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "processes"), [("published", 2), ("all", 1)])
+def test_a_killed_run_continues_exactly(options, processes, toy, tmp_path):
+    """Killed in mid-epoch, with 2 loading processes each; then --auto_load=1."""
+    flags = ("--data_mode=3dpw", "--batch_size=1", "--num_epochs=2", "--num_workers=2")
+    flags += ("--save_steps=1", "--auto_load=1", "--eval_epochs=9", *OPTIONS[options])
+    last = tmp_path / "cut" / "checkpoints" / "last.pt"
+    num_steps = 2 * (NUM_SAMPLES // processes)
+
+    def train(name: str, **kwargs) -> Done:
+        name = f"--exp_name={name}"
+        return start(toy, tmp_path, *flags, name, processes=processes, small=True, **kwargs)
+
+    train("whole").check()
+    died = train("cut", kill_when=last.is_file)
+    assert died.returncodes[0] == -signal.SIGKILL, died
+    assert load_checkpoint(last)["global_iter"] < num_steps, "killed before the end"
+    assert "Continuing" in train("cut").check().output
+    first, second = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")
+    )
+    assert first["global_iter"] == second["global_iter"] == num_steps
+    for part in ("model", "trained") if options == "all" else ("model",):
+        for name, value in first[part].items():
+            assert value.equal(second[part][name]), (part, name)

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import main
 from datasets import synthetic
@@ -15,8 +14,8 @@ from datasets.labels import Label
 from datasets.rendered import MARGIN, PHOTO_SIZE, RenderedPhotos
 from datasets.tsv import TsvDataset
 from models.body import open_body
-from models.smpler import build_smpler
 from scripts import render_dataset
+from tests.small_main import build_tiny
 from tests.standin_wardrobe import wardrobe
 from utils.checkpoint import load_checkpoint
 from utils.distributed import Processes, TrainSampler
@@ -30,29 +29,6 @@ COMMON = ("--data_mode=open", "--device=cpu", "--hrnet_type=w32", "--num_workers
 @pytest.fixture(scope="module")
 def body():
     return open_body()
-
-
-class TinyBackbone(nn.Module):
-    """The four maps of HRNet-W32, from one convolution each: main.py alone is tested here."""
-
-    channels = (32, 64, 128, 256)
-
-    def __init__(self):
-        super().__init__()
-        pairs = zip((3, *self.channels), self.channels, (4, 2, 2, 2), strict=False)
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, step, step) for a, b, step in pairs)
-
-    def forward(self, images):
-        maps = [images]
-        for layer in self.layers:
-            maps.append(layer(maps[-1]).relu())
-        return maps[1:]
-
-
-def build_tiny(config, body):
-    model = build_smpler(config, body)
-    model.backbone = TinyBackbone()
-    return model
 
 
 @pytest.fixture(autouse=True)

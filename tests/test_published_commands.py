@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +11,11 @@ import pytest
 
 from models.pretrained import read_checkpoint
 from scripts.make_toy_data import write_all
-from utils.checkpoint import load_checkpoint
 from utils.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-NUM_SAMPLES = 7  # of each toy set: neither 2 nor 3 divides it
+NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 LAUNCH = "python -m torch.distributed.launch --nproc_per_node={processes} --use_env main.py "
 STAGE_1 = (
     "--exp_name=backbone --batch_size=100 --num_workers=8 --lr=2e-4 --data_mode=h36m "
@@ -138,33 +135,3 @@ def test_one_two_and_three_processes_give_the_same_metrics(stages, toy, logs):
         for name in ("mpve", "mpjpe", "mpjpe-pa"):
             difference = np.abs(other[name] - errors[0][name]).max()
             assert difference < 1e-6, (name, difference)
-
-
-def test_a_killed_run_continues_exactly_with_every_option(toy, tmp_path):
-    """Killed at some step of an epoch, with 2 loading processes; then --auto_load=1."""
-    flags = (
-        "python main.py --device=cpu --model_type=backbone --data_mode=3dpw --batch_size=1 "
-        f"--num_epochs=1 --num_workers=2 --save_steps=1 --eval_epochs=9 --log_root={tmp_path} "
-        "--bf16 --channels_last --ema=0.9 --clip_grad=10 --warmup_steps=2 --auto_load=1 "
-        "--exp_name="
-    )
-    start(toy, flags + "whole", 1)
-    last = tmp_path / "cut" / "checkpoints" / "last.pt"
-    with subprocess.Popen(
-        command(flags + "cut"),
-        cwd=ROOT,
-        env=environment(toy, 1),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        while not last.is_file() and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    assert load_checkpoint(last)["global_iter"] < NUM_SAMPLES, "killed in mid-epoch"
-    assert "Continuing" in start(toy, flags + "cut", 1)
-    first, second = (
-        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")
-    )
-    for part in ("model", "trained"):
-        for name, value in first[part].items():
-            assert value.equal(second[part][name]), (part, name)
