@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pybase64
 import yaml
 
 from datasets.tsv_file import (
@@ -77,7 +78,7 @@ class TsvDataset:
         source, row = self.locate(index)
         table = self.images[source]
         try:
-            data = binascii.a2b_base64(table.last_column(row), strict_mode=True)
+            data = pybase64.b64decode(table.last_column(row), validate=True)
         except binascii.Error as error:
             raise BadSampleError(f"{table.where(row)}: broken base64 ({error}).") from error
         if is_cut_off(data):
