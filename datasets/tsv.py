@@ -268,13 +268,22 @@ class TsvWriter:
 
 
 def write_composite(path: str | Path, sources: list[Path]) -> None:
-    """Write a composite yaml over single ones, with every sample of each in its linelist."""
+    """Write a composite yaml over single ones, with every sample of each in its linelist.
+
+    Raises:
+        ValueError: a source is composite itself, or lacks a table.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = {name: [] for name in ("img", "label", "hw")}
     lines = []
     for number, source in enumerate(sources):
         config = read_yaml(source)
+        if config.get("composite"):
+            raise ValueError(f"{display(source)} is composite itself; give its sources instead.")
+        absent = [name for name in tables if not config.get(name)]
+        if absent:
+            raise ValueError(f"{display(source)} names no {absent[0]!r} table.")
         for name, names in tables.items():
             table = source.parent / config[name]
             names.append(os.path.relpath(table, path.parent))

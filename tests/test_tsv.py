@@ -8,6 +8,7 @@ import pytest
 
 from datasets.tsv import TsvDataset, TsvWriter, write_composite
 from datasets.tsv_file import BadSampleError, TsvFile
+from scripts import combine_datasets
 from tests.tsv_data import jpeg, replace_row, smooth_image, write_random_set
 
 IMAGES = [jpeg(smooth_image(24, 32, seed)) for seed in range(3)]
@@ -178,3 +179,15 @@ def test_missing_files_are_named_with_the_next_step(tmp_path):
 def test_a_key_with_a_tab_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tab"), TsvWriter(tmp_path / "x.yaml") as writer:
         writer.add("a\tb", IMAGES[0], (24, 32), {})
+
+
+def test_sets_are_combined_by_a_command(tmp_path, capsys):
+    paths = [str(write_random_set(tmp_path / n / "train.yaml", i + 1)) for i, n in enumerate("ab")]
+    out = tmp_path / "mix/train.yaml"
+    assert combine_datasets.main([*paths, "--out", str(out)]) == 0
+    assert "mix/train.yaml: 3 samples" in capsys.readouterr().out
+    assert [TsvDataset(out).locate(index) for index in range(3)] == [(0, 0), (1, 0), (1, 1)]
+    assert combine_datasets.main([str(tmp_path / "none.yaml"), "--out", str(out)]) == 2
+    assert "none.yaml is missing" in capsys.readouterr().err
+    assert combine_datasets.main([str(out), "--out", str(tmp_path / "again.yaml")]) == 2
+    assert "is composite itself" in capsys.readouterr().err
