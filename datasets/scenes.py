@@ -87,8 +87,7 @@ def sample_scene(
         *_others(rng, people, sample_pose, view),
         *_objects(rng, people, subject, view),
     ]
-    seen = probes @ view.rotation.T + view.translation
-    framing = sample_framing(rng, seen, training)
+    framing = _frame(rng, view, subject, probes, training)
     roll = Rotation.from_rotvec([0, 0, framing.rotation]).as_matrix()
     view = View(roll @ view.rotation, roll @ view.translation)
     up = view.rotation[:, 1]
