@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from utils.image import BOX_MARGIN, CROP_SIZE
 
-FAR = 10.0
-"""Crop sides: a border so far from the box is never seen."""
+_PIXELS = np.stack(np.meshgrid(*[np.arange(CROP_SIZE) + 0.5] * 2), axis=-1)
+_CORNERS = _PIXELS[:: CROP_SIZE - 1, :: CROP_SIZE - 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,19 @@ class Framing:
         """Return the crop pixels of points in the camera frame."""
         return self.center + self.focal * points[:, :2] / points[:, 2:]
 
+    def inside_pixels(self) -> Bool[np.ndarray, "{CROP_SIZE} {CROP_SIZE}"]:
+        """Say which of the crop's pixels have their centre in the photo."""
+        if self.inside(_CORNERS).all():  # the photo is convex
+            return np.ones((CROP_SIZE, CROP_SIZE), bool)
+        return self.inside(_PIXELS)
+
     def inside(self, points: Float[np.ndarray, "*n 2"]) -> Bool[np.ndarray, "*n"]:
         """Say which points of the crop lie in the photo."""
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
-        place = (points - CROP_SIZE / 2) @ np.array([[cos, -sin], [sin, cos]])
-        low, high = self.borders[:2], self.borders[2:]
-        return ((place >= low) & (place < high)).all(axis=-1)
+        x, y = np.moveaxis(points, -1, 0) - CROP_SIZE / 2
+        x, y = cos * x + sin * y, cos * y - sin * x
+        left, top, right, bottom = self.borders
+        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
 
 
 def sample_framing(

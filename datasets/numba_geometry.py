@@ -119,15 +119,16 @@ def rasterize(points, faces, materials, surfaces, size):
         points: (n, 3) pixels and depth.
         faces: (f, 3).
         materials: (f,) material of each face.
-        surfaces: uv (f, 3, 2); textures (t, s, s, 4) uint8; texture, cull and tested of each
-            material: tested surfaces have holes where the texture is transparent.
+        surfaces: source (f,), each face's number in the layers; their uv (l, 3, 2); textures
+            (t, s, s, 4) uint8; texture, cull and tested of each material: tested surfaces have
+            holes where the texture is transparent.
         size: height and width of the picture.
 
     Returns:
         The face (size, size) int32, -1 where there is nothing; the first two barycentric weights
         on it (size, size, 2), perspective-correct; 1 / depth (size, size), 0 where nothing.
     """
-    uv, textures, texture, cull, tested = surfaces
+    source, uv, textures, texture, cull, tested = surfaces
     texels = textures.shape[1]
     nearest = np.full((size, size), -1, np.int32)
     barycentric = np.zeros((size, size, 2), np.float32)
@@ -165,8 +166,9 @@ def rasterize(points, faces, materials, surfaces, size):
                 b0, b1 = w0 * q0 / q, w1 * q1 / q
                 if tested[m]:
                     b2 = 1 - b0 - b1
-                    u = b0 * uv[f, 0, 0] + b1 * uv[f, 1, 0] + b2 * uv[f, 2, 0]
-                    v = b0 * uv[f, 0, 1] + b1 * uv[f, 1, 1] + b2 * uv[f, 2, 1]
+                    s = source[f]
+                    u = b0 * uv[s, 0, 0] + b1 * uv[s, 1, 0] + b2 * uv[s, 2, 0]
+                    v = b0 * uv[s, 0, 1] + b1 * uv[s, 1, 1] + b2 * uv[s, 2, 1]
                     i, j = int(v * texels) % texels, int(u * texels) % texels
                     if textures[texture[m], i, j, 3] < TRANSPARENT:
                         continue

@@ -48,7 +48,7 @@ class NumbaRenderer:
 
     def render(self, scene: Scene, margin: int = 0) -> Rendering:
         """Return what the scene's camera sees, with so many pixels more on every side."""
-        packed = self.pack(scene.actors)
+        packed, layers = self.pack(scene.actors), self.people.layers
         faces = packed.faces
         parts = [part for actor in scene.actors for part in actor.parts]
         looks = (
@@ -57,11 +57,12 @@ class NumbaRenderer:
             packed.actor,
         )
         surfaces = (
-            self.people.layers.uv[packed.source],
+            packed.source,
+            layers.uv,
             self.people.textures,
             np.array([part.texture for part in parts]),
-            np.array([self.people.layers.table[part.layer].cull for part in parts]),
-            np.array([self.people.layers.table[part.layer].tested for part in parts]),
+            np.array([layers.table[part.layer].cull for part in parts]),
+            np.array([layers.table[part.layer].tested for part in parts]),
         )
         framing, light = scene.framing, scene.light
         focal, center = np.float32(framing.focal), (framing.center + margin).astype(np.float32)
@@ -73,7 +74,7 @@ class NumbaRenderer:
             *shadow_map(packed, scene.ground[:3], SKY_MAP_SIZE),
         )
         normals = vertex_normals(packed.vertices, faces)
-        geometry = (packed.vertices, normals, faces, self.people.layers.part[packed.source])
+        geometry = (packed.vertices, normals, faces, layers.part)
         lamps = tuple(x.astype(np.float32) for x in (light.sh, light.sun, light.sun_color))
         color, alpha, mask, depth, part_map = shade(
             fragments, geometry, packed.materials, surfaces, looks, lamps, shadows, SAMPLES

@@ -60,7 +60,8 @@ def _texel(textures, texture, u, v):
     x, y = u * size - np.float32(0.5), v * size - np.float32(0.5)
     j, i = int(np.floor(x)), int(np.floor(y))
     fx, fy = np.float32(x - j), np.float32(y - i)
-    i0, i1, j0, j1 = i % size, (i + 1) % size, j % size, (j + 1) % size
+    last = size - 1  # the size is a power of two
+    i0, i1, j0, j1 = i & last, (i + 1) & last, j & last, (j + 1) & last
     w00, w01 = (ONE - fx) * (ONE - fy), fx * (ONE - fy)
     w10, w11 = (ONE - fx) * fy, fx * fy
     image = textures[texture]
@@ -88,7 +89,7 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
 
     Args:
         fragments: what `rasterize` returns.
-        geometry: vertices and normals (n, 3), faces (f, 3), body part of each face (f,).
+        geometry: vertices and normals (n, 3), faces (f, 3), body part of the layers' faces (l,).
         materials: (f,) material of each face.
         surfaces: as `rasterize` takes them.
         looks: of each material: colour matrix (m, 3, 3) on the texture's linear light, strength of
@@ -105,7 +106,7 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
     """
     face_index, barycentric, inverse_depth = fragments
     vertices, normals, faces, part = geometry
-    uv, textures, texture, cull, _ = surfaces
+    source, uv, textures, texture, cull, _ = surfaces
     matrices, highlight, actor = looks
     sh, sun, sun_color = light
     to_map, shadow_map, to_sky, sky_map = shadows
@@ -126,7 +127,7 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
                 mask[i, j] += share
                 if 1 / inverse_depth[row, column] < depth[i, j]:
                     depth[i, j] = 1 / inverse_depth[row, column]
-                    parts[i, j] = part[f]
+                    parts[i, j] = part[source[f]]
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             wa, wb = barycentric[row, column, 0], barycentric[row, column, 1]
             wc = 1 - wa - wb
@@ -136,8 +137,9 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
             px = wa * vertices[a, 0] + wb * vertices[b, 0] + wc * vertices[c, 0]
             py = wa * vertices[a, 1] + wb * vertices[b, 1] + wc * vertices[c, 1]
             pz = wa * vertices[a, 2] + wb * vertices[b, 2] + wc * vertices[c, 2]
-            u = wa * uv[f, 0, 0] + wb * uv[f, 1, 0] + wc * uv[f, 2, 0]
-            v = wa * uv[f, 0, 1] + wb * uv[f, 1, 1] + wc * uv[f, 2, 1]
+            s = source[f]
+            u = wa * uv[s, 0, 0] + wb * uv[s, 1, 0] + wc * uv[s, 2, 0]
+            v = wa * uv[s, 0, 1] + wb * uv[s, 1, 1] + wc * uv[s, 2, 1]
             scale = 1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-12))
             away = np.sqrt(px * px + py * py + pz * pz)
             if not cull[m] and (nx * px + ny * py + nz * pz) * scale > np.float32(0.2) * away:
@@ -204,12 +206,13 @@ def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, 
             level = np.sqrt(ex * ex + ez * ez)
             u = np.arctan2(ex, ez) / np.float32(2 * np.pi) + HALF
             v = np.arctan2(level, ey) / np.float32(np.pi)
-            j, i = int(u * columns) % pattern_size, int(v * rows) % pattern_size
+            j, i = int(u * columns) & (pattern_size - 1), int(v * rows) & (pattern_size - 1)
             grain = white * (ONE + strength * pattern[i, j])
             u, v = u * width - HALF, min(max(v * height - HALF, np.float32(0)), height - ONE)
             j, i = int(np.floor(u)), int(v)
             fu, fv = np.float32(u - j), np.float32(v - i)
-            i1, j0, j1 = min(i + 1, height - 1), j % width, (j + 1) % width
+            i1, j0 = min(i + 1, height - 1), j + width if j < 0 else j
+            j1 = j0 + 1 if j0 + 1 < width else 0
             w00, w01 = (ONE - fu) * (ONE - fv), fu * (ONE - fv)
             w10, w11 = (ONE - fu) * fv, fu * fv
             dx, dy = x / focal[0], y / focal[0]

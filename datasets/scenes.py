@@ -17,7 +17,6 @@ from datasets.people import People
 from datasets.photo import Photo, sample_photo
 from datasets.surfaces import sh_basis
 from datasets.wardrobe import Panorama, spherical_harmonics
-from utils.image import CROP_SIZE
 from utils.joints import SMPL_NAMES
 
 SOLE = 0.02
@@ -100,28 +99,6 @@ def sample_scene(
         light=light,
         photo=sample_photo(rng, 200 * framing.scale, training),
     )
-
-
-def _frame(
-    rng: np.random.Generator,
-    view: View,
-    subject: Actor,
-    probes: Float[np.ndarray, "p 3"],
-    training: bool,
-) -> Framing:
-    """Draw crops until one shows enough of the subject."""
-    seen, joints = (x @ view.rotation.T + view.translation for x in (probes, subject.joints))
-    while True:
-        framing = sample_framing(rng, seen, training)
-        roll = Rotation.from_rotvec([0, 0, framing.rotation]).as_matrix()
-        places = framing.project(joints @ roll.T)
-        within = ((places >= 0) & (places < CROP_SIZE)).all(axis=1) & framing.inside(places)
-        if within.sum() >= MIN_JOINTS:
-            return framing
-
-
-MIN_JOINTS = 10
-"""Of SMPL's 24, that lie in every crop and in its photo."""
 
 
 def stand(

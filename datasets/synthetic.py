@@ -121,8 +121,8 @@ class SyntheticPeople(IterableDataset):
         scene = self.scene(index)
         rendering = self.renderer.render(scene)
         image = develop(rendering.light, scene.photo, self.noise)
-        image = np.clip(image * np.float32(scene.photo.gains), 0, 1)
-        inside = scene.framing.inside(PIXEL_CENTERS)
+        image = np.minimum(image * np.float32(scene.photo.gains), 1)
+        inside = scene.framing.inside_pixels()
         image = np.ascontiguousarray((image * inside[..., None]).transpose(2, 0, 1))
         keypoints_2d, keypoints_3d = self.keypoints(scene, rendering.vertices)
         subject = scene.actors[0]
@@ -168,10 +168,6 @@ class SyntheticPeople(IterableDataset):
             np.column_stack([places / CROP_SIZE * 2 - 1, seen]),
             np.column_stack([centered, np.ones(len(KEYPOINT_NAMES))]),
         )
-
-
-PIXEL_CENTERS = np.stack(np.meshgrid(*[np.arange(CROP_SIZE) + 0.5] * 2), axis=-1)
-"""(224, 224, 2) x, y of each pixel."""
 
 
 class SyntheticSamples(Dataset):

@@ -1,0 +1,106 @@
+"""How fast the open data engine makes crops: python -m benchmarks.data_engine --device cpu.
+
+On the CPU: finished training crops (drawn, rendered, developed, labelled) of one process on one
+core, in wall-clock and in CPU time; the second is what a core gives when others want it too. On a
+GPU: batches that are rendered and stay there, with the memory that they take; worker processes
+draw the scenes. A quarter of the way is not counted: compiled code is loaded then.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.loader import cpu_name
+from datasets.synthetic import SyntheticPeople
+from datasets.synthetic_batches import SyntheticBatches
+from models.body import open_body
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Measure, print, write the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
+    parser.add_argument("--crops", type=int, help="how many (200 on the CPU, 8192 on a GPU)")
+    parser.add_argument("--batch", type=int, default=64, help="crops at a time on a GPU")
+    parser.add_argument("--num_workers", type=int, default=8, help="that draw scenes for a GPU")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args(argv)
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
+    stream = SyntheticPeople(open_body())
+    if device.type == "cuda":
+        crops = arguments.crops or 8192
+        result = measure_batches(stream, device, crops, arguments.batch, arguments.num_workers)
+        result |= {"gpu": torch.cuda.get_device_name(device)}
+    else:
+        result = measure_crops(stream, arguments.crops or 200)
+    result |= {"device": device.type, "cpu": cpu_name(), "torch": torch.__version__}
+    for name, value in result.items():
+        print(f"{name:32}{value:.2f}" if isinstance(value, float) else f"{name:32}{value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
+    """Make crops on one core, one after the other."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    ahead = max(crops // 4, 1)
+    for index in range(ahead):
+        stream.sample(index)
+    wall, cpu = [], []
+    for index in range(ahead, ahead + crops):
+        start = time.perf_counter(), time.process_time()
+        stream.sample(index)
+        wall.append(time.perf_counter() - start[0])
+        cpu.append(time.process_time() - start[1])
+    return {
+        "crops": crops,
+        "crops_per_second_per_core": crops / sum(wall),
+        "crops_per_second_of_cpu_time": crops / sum(cpu),
+        "median_ms": 1000 * float(np.median(wall)),
+    }
+
+
+def measure_batches(
+    stream: SyntheticPeople, device: torch.device, crops: int, batch: int, num_workers: int
+) -> dict:
+    """Make batches on a GPU, with scenes that workers draw, and with scenes drawn before."""
+    batches = SyntheticBatches(stream, batch, device, num_workers)
+    iterator, count = iter(batches), max(crops // batch, 1)
+    for _ in range(max(count // 4, 1)):
+        next(iterator)
+    torch.cuda.reset_peak_memory_stats(device)
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(iterator)
+    torch.cuda.synchronize(device)
+    whole = time.perf_counter() - start
+    scenes = [stream.scene(index) for index in range(batch)]
+    batches.render(range(batch), scenes)
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        batches.render(range(batch), scenes)
+    torch.cuda.synchronize(device)
+    rendering = time.perf_counter() - start
+    return {
+        "crops": count * batch,
+        "batch": batch,
+        "num_workers": num_workers,
+        "crops_per_second": count * batch / whole,
+        "crops_per_second_scenes_ready": count * batch / rendering,
+        "peak_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30,
+    }
+
+
+if __name__ == "__main__":
+    main()
