@@ -57,8 +57,9 @@ def test_our_own_weights_come_back_however_they_are_wrapped(wrap, saved, tiny_bo
     torch.save(content, tmp_path / "ours.pt")
     loaded = load_model(checkpoint=tmp_path / "ours.pt", body=tiny_body)
     assert loaded.config == saved.config
+    expected = saved.state_dict()
     for name, value in loaded.state_dict().items():
-        assert torch.equal(value, saved.state_dict()[name]), name
+        assert torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize(
