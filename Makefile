@@ -31,7 +31,7 @@ test-slow: $(VENV)/.test ## run the tests that train: the published command line
 	$(BIN)/python -m pytest -m slow
 
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
-	$(BIN)/python -m pytest -m smplx
+	$(BIN)/python -m pytest -m smplx -s
 
 lint: $(VENV)/.test ## check style and format
 	$(BIN)/ruff check .
