@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from models.person_detector import PersonDetector
 from models.pretrained import load_model, released_weights
@@ -25,7 +24,7 @@ from utils.export import (
     save_mesh,
     save_npz,
 )
-from utils.geometry import default_focal_length, full_image_camera
+from utils.geometry import default_focal_length, full_image_camera, rotmat_to_axis_angle
 from utils.image import IMAGE_SUFFIXES, Box, CropWindow, crop, read_image, write_image
 from utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from utils.paths import SAMPLES, display
@@ -224,7 +223,7 @@ def person_numbers(
     rotmat, cam = of_person(estimate.rotmat), of_person(estimate.cam)
     crop_box = tuple(float(x) for x in (window.x, window.y, window.width, window.height))
     return {
-        "pose": Rotation.from_matrix(rotmat).as_rotvec().reshape(-1).astype(np.float32),
+        "pose": rotmat_to_axis_angle(rotmat).reshape(-1).astype(np.float32),
         "rotmat": rotmat,
         "betas": of_person(estimate.betas),
         "cam": cam,

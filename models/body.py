@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
+import torch
 from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
 
+from utils.geometry import axis_angle_to_rotmat
 from utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
 from utils.paths import META_DATA, display, first_present, require
 from utils.safe_pickle import read_array_pickle, to_array
@@ -195,7 +195,7 @@ def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndar
         with np.load(MEAN_PARAMS, allow_pickle=False) as mean:
             return mean["pose"].astype(np.float32), mean["shape"].astype(np.float32)
     mean_pose = open_body().mean_pose if body.mean_pose is None else body.mean_pose
-    rotmat = Rotation.from_rotvec(mean_pose).as_matrix()
+    rotmat = axis_angle_to_rotmat(torch.from_numpy(mean_pose).double()).numpy()
     return rotmat[:, :, :2].reshape(-1).astype(np.float32), np.zeros(NUM_BETAS, np.float32)
 
 
@@ -234,9 +234,9 @@ def _unpack_open_body(arrays: dict[str, np.ndarray]) -> Body:
 
     def regressor(name: str, num_rows: int) -> np.ndarray:
         row, col, value = (arrays[f"{name}_{part}"] for part in ("row", "col", "value"))
-        index = (row.astype(np.int64), col.astype(np.int64))
-        shape = (num_rows, num_vertices)
-        return scipy.sparse.coo_array((value.astype(np.float32), index), shape).toarray()
+        dense = np.zeros((num_rows, num_vertices), np.float32)
+        np.add.at(dense, (row, col), value.astype(np.float32))
+        return dense
 
     return Body(
         name="open",

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from models.blazepose import INPUT_SIDE, PersonNetwork, anchor_points
 from utils.paths import PRETRAINED, require
@@ -170,7 +169,10 @@ def _suppress(
     points: Float[Tensor, "n 4 2"], scores: Float[Tensor, "n"]
 ) -> tuple[Float[Tensor, "m 4 2"], Float[Tensor, "m"]]:
     """Keep the best of the guesses that overlap, in the order of their scores."""
-    keep = nms(_boxes(points), scores, MAX_OVERLAP)
+    boxes = _boxes(points)
+    boxes[:, 2:] -= boxes[:, :2]
+    keep = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.0, MAX_OVERLAP)
+    keep = torch.as_tensor(keep, dtype=torch.long)
     return points[keep], scores[keep]
 
 

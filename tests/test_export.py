@@ -86,3 +86,14 @@ def test_missing_keypoints_are_absent_not_empty(person, tmp_path):
 
 def test_version_is_the_projects():
     assert re.fullmatch(r"\d+\.\d+\.\d+", project_version())
+
+
+def test_glb_holds_outward_unit_normals_and_the_material(person, tmp_path):
+    sphere = trimesh.creation.icosphere(2)
+    turned = replace(person, vertices=sphere.vertices * [1.0, -1.0, -1.0], faces=sphere.faces)
+    save_mesh(tmp_path / "p.glb", turned)
+    mesh = trimesh.load(tmp_path / "p.glb", force="mesh", process=False)
+    error = np.abs(np.asarray(mesh.vertex_normals) - sphere.vertices).max()
+    assert error < 0.02, error  # a sphere's normals are its points
+    assert mesh.volume == pytest.approx(sphere.volume, rel=1e-5)  # not inside out
+    assert mesh.visual.material.baseColorFactor.tolist() == [237, 173, 158, 255]

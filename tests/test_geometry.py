@@ -8,6 +8,7 @@ from utils.geometry import (
     full_image_camera,
     project,
     rot6d_to_rotmat,
+    rotmat_to_axis_angle,
     rotmat_to_rot6d,
 )
 
@@ -69,3 +70,23 @@ def test_full_image_camera_agrees_with_the_crop_camera_in_the_plane_of_the_origi
     by_pinhole = focal * placed[:, :2] / placed[:, 2:] + np.array(size) / 2
     error = np.abs(by_pinhole - by_crop).max()
     assert error < 1e-9, error
+
+
+def test_rotmat_to_axis_angle_matches_scipy_also_near_zero_and_half_a_turn():
+    vectors = random_axis_angles(400).numpy()
+    vectors[0] = 0
+    vectors[1:50] *= 10.0 ** -np.arange(1, 50)[:, None].clip(max=12)
+    axes = vectors[50:100] / np.linalg.norm(vectors[50:100], axis=1, keepdims=True)
+    vectors[50:100] = axes * (np.pi - 10.0 ** -np.arange(2, 52).clip(max=9))[:, None]
+    rotation = Rotation.from_rotvec(vectors)
+    ours = rotmat_to_axis_angle(rotation.as_matrix().reshape(20, 20, 3, 3)).reshape(400, 3)
+    error = np.abs(ours - rotation.as_rotvec()).max()
+    assert error < 1e-12, error
+
+
+def test_half_a_turn_comes_back_as_the_same_rotation():
+    half = np.pi * np.concatenate([np.eye(3), [[0.6, -0.8, 0], [0, 0.8, 0.6]]])
+    matrices = Rotation.from_rotvec(half).as_matrix()
+    ours = Rotation.from_rotvec(rotmat_to_axis_angle(matrices)).as_matrix()
+    error = np.abs(ours - matrices).max()
+    assert error < 1e-14, error

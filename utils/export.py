@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import trimesh
+import torch
 from jaxtyping import Float, Int
 
+from utils import mesh_files
 from utils.paths import ROOT
+from utils.rasterizer import vertex_normals
 
 SCHEMA = "smpler-person/1"
 CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
@@ -108,16 +110,12 @@ def save_json(path: Path, person: PersonResult) -> None:
 
 def save_mesh(path: Path, person: PersonResult) -> None:
     """Write the posed mesh as .obj or .glb: metres, y up, facing +z when it faces the camera."""
-    mesh = trimesh.Trimesh(person.vertices * CAMERA_TO_Y_UP, person.faces, process=False)
-    mesh.visual = trimesh.visual.TextureVisuals(
-        material=trimesh.visual.material.PBRMaterial(
-            baseColorFactor=[0.93, 0.68, 0.62, 1.0], metallicFactor=0.0, roughnessFactor=0.8
-        )
-    )
+    corners = person.vertices * CAMERA_TO_Y_UP
     if path.suffix == ".obj":
-        path.write_text(trimesh.exchange.obj.export_obj(mesh, include_texture=False, digits=6))
-    else:
-        path.write_bytes(trimesh.exchange.gltf.export_glb(mesh, include_normals=True))
+        path.write_text(mesh_files.obj(corners, person.faces))
+        return
+    normals = vertex_normals(torch.from_numpy(corners)[None], torch.from_numpy(person.faces))
+    path.write_bytes(mesh_files.glb(corners, normals[0].numpy(), person.faces))
 
 
 def _plain(value):

@@ -6,7 +6,7 @@ Frame of everything 3D: the camera's, metres, x right, y down, z away from the c
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 
@@ -23,6 +23,29 @@ def axis_angle_to_rotmat(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n
     sine = torch.sinc(angle / torch.pi)
     versine = 0.5 * torch.sinc(angle / (2 * torch.pi)) ** 2
     return identity + sine * skew + versine * (skew @ skew)
+
+
+def rotmat_to_axis_angle(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 3"]:
+    """Axis-angle vectors in radians, no longer than pi, of rotation matrices.
+
+    By way of the quaternion that fits the matrix best, the eigenvector of Bar-Itzhack (J. Guidance,
+    Control, and Dynamics 23(6), 2000): as exact near 0 and pi as elsewhere.
+    """
+    m = np.moveaxis(np.asarray(rotmat, np.float64), (-2, -1), (0, 1))
+    trace = m[0, 0] + m[1, 1] + m[2, 2]
+    skew = np.stack([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
+    fit = np.empty((4, 4, *trace.shape))
+    fit[:3, :3] = m + m.swapaxes(0, 1) - trace * np.eye(3).reshape(3, 3, *[1] * trace.ndim)
+    fit[:3, 3] = fit[3, :3] = skew
+    fit[3, 3] = trace
+    _, vectors = np.linalg.eigh(np.moveaxis(fit, (0, 1), (-2, -1)))
+    quaternion = vectors[..., -1]  # of the largest eigenvalue: x, y, z, w
+    quaternion = np.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+    xyz, w = quaternion[..., :3], quaternion[..., 3:]
+    sine = np.linalg.norm(xyz, axis=-1, keepdims=True)
+    # sin(t / 2) vanishes with the angle t, whose vector is then 2 * xyz
+    ratio = np.divide(2 * np.arctan2(sine, w), sine, out=np.full_like(sine, 2.0), where=sine > 0)
+    return xyz * ratio
 
 
 def rot6d_to_rotmat(rot6d: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 3"]:

@@ -7,7 +7,6 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from utils.paths import display
 
@@ -32,7 +31,7 @@ def to_array(value) -> np.ndarray:
     """Return a value of such a pickle as a dense array."""
     if isinstance(value, _Holder):
         return value.array()
-    return value.toarray() if scipy.sparse.issparse(value) else np.asarray(value)
+    return value.toarray() if hasattr(value, "toarray") else np.asarray(value)  # scipy.sparse
 
 
 class _Holder:
@@ -63,16 +62,18 @@ class _ChumpySelect(_Holder):
 class _SparseMatrix(_Holder):
     """A compressed scipy.sparse matrix of any scipy version."""
 
-    matrix_class = scipy.sparse.csc_matrix
+    class_name = "csc_array"
 
     def array(self) -> np.ndarray:
+        import scipy.sparse  # here, for the demo on other bodies starts sooner without it
+
         parts = [to_array(self.state[key]) for key in ("data", "indices", "indptr")]
         shape = self.state.get("_shape", self.state.get("shape"))
-        return self.matrix_class(tuple(parts), shape=shape).toarray()
+        return getattr(scipy.sparse, self.class_name)(tuple(parts), shape=shape).toarray()
 
 
 class _SparseRowMatrix(_SparseMatrix):
-    matrix_class = scipy.sparse.csr_matrix
+    class_name = "csr_array"
 
 
 _NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
