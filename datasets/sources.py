@@ -9,8 +9,6 @@ from torch.utils.data import Dataset
 
 from datasets import Protocol
 from datasets.human_mesh import HumanMesh
-from datasets.poses import PoseSampler
-from datasets.synthetic import SyntheticPeople, validation_set
 from utils.paths import datasets_root, display
 
 
@@ -36,6 +34,10 @@ def training_set(
         FileNotFoundError: the data is not there.
     """
     if protocol.train is None and open_data is None:
+        # here, for scipy comes with them: a second that only rendering needs
+        from datasets.poses import PoseSampler
+        from datasets.synthetic import SyntheticPeople
+
         stream = SyntheticPeople(body, poses=PoseSampler(amass), seed=seed)
         return stream.first(epoch_samples)
     path = datasets_root() / protocol.train if protocol.train else open_data / "train.yaml"
@@ -54,5 +56,7 @@ def evaluation_set(protocol: Protocol, body) -> Dataset:
         FileNotFoundError: the data is not there.
     """
     if protocol.evaluate is None:
+        from datasets.synthetic import validation_set
+
         return validation_set(body)
     return HumanMesh(datasets_root() / protocol.evaluate, training=False)

@@ -6,6 +6,8 @@ Submodule names are the ones under which HRNet's pose weights are published.
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from utils.initialisation import WithoutRandomInit
+
 WIDTHS = {"w32": 32, "w48": 48}
 NUM_MODULES = (1, 4, 3)
 """Exchange modules of stages 2, 3 and 4, which have 2, 3 and 4 branches."""
@@ -26,6 +28,11 @@ class HRNet(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.channels = tuple(width * 2**branch for branch in range(4))
+        with WithoutRandomInit():
+            self._build()
+        self.apply(_init_weights)
+
+    def _build(self) -> None:
         self.conv1 = _conv3x3(3, 64, stride=2)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = _conv3x3(64, 64, stride=2)
@@ -42,7 +49,6 @@ class HRNet(nn.Module):
                 nn.Sequential(*[ExchangeModule(target) for _ in range(num_modules)]),
             )
             channels = target
-        self.apply(_init_weights)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the four maps of normalised images."""

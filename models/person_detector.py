@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from models.blazepose import INPUT_SIDE, PersonNetwork, anchor_points
+from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, require
 
 HIP, CIRCLE, SHOULDER = 0, 1, 2
@@ -82,7 +83,8 @@ class PersonDetector(nn.Module):
             path: npz written by `scripts.build_person_detector`.
             device: where the network runs.
         """
-        detector = cls()
+        with WithoutRandomInit():
+            detector = cls()
         with np.load(require(Path(path or PRETRAINED / "person_detector.npz"))) as arrays:
             weights = {name: torch.from_numpy(arrays[name]).float() for name in arrays}
         detector.network.load_state_dict(weights)

@@ -23,6 +23,7 @@ from models.hrnet import WIDTHS
 from models.published import body_inside, is_published, rename
 from models.smpler import PRESETS, SMPLer, SMPLerConfig, build_smpler
 from models.weight_files import load_strictly, read_tensors
+from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, display, first_present
 
 RELEASED_FILES = {
@@ -139,14 +140,17 @@ def load_model(
         config = loaded.config
     else:
         config = PRESETS[preset or "smpler"]
-    model = build_smpler(config, resolve_body(body, regressor, loaded))
+    chosen = resolve_body(body, regressor, loaded)
     if loaded is None:
+        model = build_smpler(config, chosen)
         warnings.warn(
             "No trained weights: the model is at its initialisation and answers with its mean "
             "pose. Give checkpoint=FILE; see pretrained/README.md.",
             stacklevel=3,
         )
     else:
+        with WithoutRandomInit():
+            model = build_smpler(config, chosen)
         load_weights(model, loaded)
     return model.to(device).eval()
 

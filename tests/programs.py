@@ -18,7 +18,8 @@ from pathlib import Path
 from utils.paths import ROOT
 
 PRELOADED = ["main", "tests.small_main", "tests.tiny_training", "torch._dynamo"]
-"""Modules that the server imports; the last because optimizers do."""
+PRELOADED += ["tensorboardX", "datasets.synthetic"]
+"""Modules that the server imports: what `main` comes to, and torch._dynamo because optimizers do."""
 GRACE_S = 30
 """How long the others may live on after one process has failed."""
 

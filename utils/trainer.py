@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tensorboardX import SummaryWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -126,6 +125,8 @@ class Trainer:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for part in self.checkpoints.glob("*.part"):  # of a process that was killed
                 part.unlink()
+            from tensorboardX import SummaryWriter  # here, for --help and evaluation do without
+
             self.writer = SummaryWriter(str(self.folder), purge_step=self.step or None)
             text = json.dumps(self.identity, indent=2, default=str)
             self.writer.add_text("config", f"```\n{text}\n```", self.step)
