@@ -157,6 +157,33 @@ class SMPLer(nn.Module):
                 estimates.append(self.smpl.estimate(rotmat, betas, cam, parts))
         return estimates
 
+    def optimize_for_inference(
+        self,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        cuda_graphs: bool | None = None,
+        check: bool = True,
+    ) -> nn.Module:
+        """Return a faster copy for inference on this device; this model stays as it is.
+
+        Batch norm is folded into the convolutions, which take activation and shortcut along; the
+        blocks' attention layers run side by side; on a GPU the launches are recorded as CUDA graphs
+        for batches of 1, 8, 32 and 128. It takes about a second and needs no compiler.
+
+        Args:
+            dtype: torch.bfloat16 for backbone and blocks, on hardware that has it; float32 by
+                default.
+            compile: also use torch.compile, which takes a minute or more at the first batches.
+            cuda_graphs: record launches; by default on GPUs.
+            check: compare one image with the plain model first, in float32.
+
+        Raises:
+            RuntimeError: the copy differs from the plain model by more than 1e-4.
+        """
+        from models.inference import optimize_for_inference  # which imports this module
+
+        return optimize_for_inference(self, dtype, compile, cuda_graphs, check)
+
 
 def full_precision(like: Tensor) -> torch.autocast:
     """Leave autocast: rotations, the body and cameras are computed as precisely as stored."""

@@ -245,7 +245,7 @@ def sample_joints(
     pixels = (joint_px.detach().floor()[:, :, None] + window).clamp(0, last)
     pixels = pixels.nan_to_num()  # a diverged training must reach its loss, not a bad index
     x, y = pixels.long().unbind(-1)
-    index = (y * (last + 1) + x).flatten(1)  # (b, 24 * n)
-    rows = features.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
-    windows = rows.unflatten(1, (num_joints, len(window)))
+    image = torch.arange(batch, device=joints_2d.device)[:, None, None]
+    row = ((image * (last + 1) + y) * (last + 1) + x).flatten()  # among all pixels of the batch
+    windows = features.flatten(0, 2).index_select(0, row).unflatten(0, (batch, num_joints, -1))
     return at_joint[:, :, 0].transpose(1, 2), windows, pixels - joint_px[:, :, None]
