@@ -54,7 +54,7 @@ class IterativeRegressor(nn.Module):
         self, feature: Float[Tensor, "b c"]
     ) -> tuple[Float[Tensor, "b 24 6"], Float[Tensor, "b 10"], Float[Tensor, "b 3"]]:
         """Return 6D rotations, betas and weak-perspective camera."""
-        batch = len(feature)
+        batch = feature.shape[0]  # not len: torch.export would fix the batch
         rot6d = self.mean_rot6d.expand(batch, -1)
         betas = self.mean_betas.expand(batch, -1)
         cam = self.mean_cam.expand(batch, -1)

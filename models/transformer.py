@@ -218,7 +218,8 @@ class TransformerBlock(nn.Module):
         """Add the learned position, pooled to each map's side, and flatten the maps."""
         positioned, position = [], self.map_position
         for x in maps:
-            positioned.append((x + position.permute(0, 2, 3, 1)).flatten(1, 2))
+            rows = position.permute(0, 2, 3, 1).contiguous()  # adding it as it lies is slow
+            positioned.append((x + rows).flatten(1, 2))
             position = F.avg_pool2d(position, 2)
         return positioned
 

@@ -1,0 +1,117 @@
+"""How fast the model answers: python -m benchmarks.inference --device cpu --batch 8 --json FILE.
+
+Ours against the published formulation (`benchmarks.published_model`: float32, eager, contiguous) on
+the same weights, in one run, taking turns; the whole model, and what follows the backbone alone.
+`ours_ms` is the fastest of our ways, `ours` its name.
+"""
+
+import argparse
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.published_model import PublishedSMPLer
+from benchmarks.timing import machine, print_table, take_turns, write
+from models.body import open_body
+from models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
+from utils.flags import positive
+
+BASELINE = "published"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print two tables, write the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--batch", type=positive, default=8)
+    add("--preset", choices=["smpler", "smpler-l"], default="smpler")
+    add("--rounds", type=positive, default=5, help="how often each way runs; medians are told")
+    add("--compile", action="store_true", help="also torch.compile, which takes minutes")
+    add("--bf16", action="store_true", help="also bfloat16, for hardware that has it")
+    add("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args(argv)
+    device = torch.device(arguments.device)
+    model = calibrated_model(arguments.preset, device)
+    ways = our_ways(model, arguments.compile, arguments.bf16)
+    images = torch.rand(arguments.batch, 3, IMAGE_SIZE, IMAGE_SIZE, device=device)
+    with torch.inference_mode():
+        whole = take_turns(whole_ways(model, ways, images), arguments.rounds, device)
+        head = take_turns(head_ways(model, ways, images), arguments.rounds, device)
+    print_table(f"{arguments.preset}, batch {arguments.batch}", whole, BASELINE, arguments.batch)
+    print_table("Transformer and body alone", head, BASELINE, arguments.batch)
+    numbers = summary(whole) | {f"head_{key}": value for key, value in summary(head).items()}
+    about = {"preset": arguments.preset, "batch": arguments.batch, "rounds": arguments.rounds}
+    write(arguments.json, numbers | about | machine(device))
+
+
+def calibrated_model(preset: str, device: torch.device) -> SMPLer:
+    """Return a model with random weights at the scale of a trained one's.
+
+    At its initialisation HRNet's maps shrink to denormal numbers, which CPUs compute slowly.
+    """
+    torch.manual_seed(0)
+    model = build_smpler(PRESETS[preset], open_body())
+    for module in model.backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of one batch, as they are
+    with torch.no_grad():
+        model.backbone.train()(torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE))
+    return model.to(device).eval()
+
+
+def our_ways(model: SMPLer, compile: bool, bf16: bool) -> dict[str, nn.Module]:
+    """Return the ways to run one model on its device, by name."""
+    ways = {"plain": model, "fused": model.optimize_for_inference()}
+    if compile:
+        ways["fused, compiled"] = model.optimize_for_inference(compile=True)
+    if bf16:
+        ways["fused, bf16"] = model.optimize_for_inference(dtype=torch.bfloat16)
+    if model.mean.device.type == "cpu" and find_spec("onnxruntime") and find_spec("onnxscript"):
+        ways["onnxruntime"] = model.optimize_for_inference(backend="onnxruntime")
+    return ways
+
+
+def whole_ways(
+    model: SMPLer, ways: dict[str, nn.Module], images: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """Photo crops to bodies; of the baseline, every stage's body is part of the formulation."""
+    published = PublishedSMPLer(model)
+    runs = {BASELINE: lambda: published(images)}
+    return runs | {name: lambda way=way: way(images) for name, way in ways.items()}
+
+
+def head_ways(
+    model: SMPLer, ways: dict[str, nn.Module], images: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """The backbone's maps to bodies; CUDA graphs have no part in that."""
+    features = model.backbone((images - model.mean) / model.std)
+    published = PublishedSMPLer(model)
+    runs = {BASELINE: lambda: published.refine(features)}
+    for name, way in ways.items():
+        if name in ("onnxruntime", "fused, bf16"):  # the same as `fused`, after the backbone
+            continue
+        estimate = getattr(way, "model", way).estimate
+        runs[name] = lambda estimate=estimate: estimate(features)
+    return runs
+
+
+def summary(milliseconds: dict[str, float]) -> dict:
+    """Return the baseline, the fastest of ours, their ratio, and everything."""
+    ours = min((name for name in milliseconds if name != BASELINE), key=milliseconds.get)
+    return {
+        "baseline_ms": milliseconds[BASELINE],
+        "ours_ms": milliseconds[ours],
+        "throughput_ratio": milliseconds[BASELINE] / milliseconds[ours],
+        "ours": ours,
+        "ms": milliseconds,
+    }
+
+
+if __name__ == "__main__":
+    main()
