@@ -135,7 +135,7 @@ def test_without_onnx_runtime_it_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize("make", [lambda: HRNet(8), EfficientNetLite])
 def test_folded_backbone_has_no_batch_norm_and_the_same_maps(make):
     torch.manual_seed(0)
-    backbone = make()
+    backbone = make().double()
     for module in backbone.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -143,7 +143,7 @@ def test_folded_backbone_has_no_batch_norm_and_the_same_maps(make):
             module.momentum = 1.0
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.2)
-    images = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64).double()
     with torch.no_grad():
         backbone.train()(images)  # batch statistics are those of the maps
         expected = backbone.eval()(images)
@@ -152,7 +152,7 @@ def test_folded_backbone_has_no_batch_norm_and_the_same_maps(make):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     for plain, fused in zip(expected, found, strict=True):
         error = ((plain - fused).abs().max() / plain.abs().max()).item()
-        assert error < 1e-4, error
+        assert error < 1e-10, error
 
 
 class OneLaunch:
