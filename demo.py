@@ -249,7 +249,10 @@ def write_results(
 ) -> None:
     """Write NAME_out.png, and per person NAME_0_overlay.png, _side.png, .npz, .json, .obj, .glb."""
     colors = palette(len(people))
-    in_photo = [vertices_in_photo(person) for person in people]
+    in_photo = [
+        vertices_in_photo(person.vertices, person.cam, CropWindow(*person.crop.tolist()))
+        for person in people
+    ]
     distances = [person.translation[2] for person in people]
     drawn = overlay(photo, in_photo, people[0].faces, colors, distances, find_triangles)
     write_image(out_dir / f"{name}_out.png", side_by_side([photo, drawn]))
@@ -267,12 +270,11 @@ def write_results(
         save_mesh(out_dir / f"{stem}.glb", person)
 
 
-def vertices_in_photo(person: PersonResult) -> np.ndarray:
+def vertices_in_photo(vertices: np.ndarray, cam: np.ndarray, window: CropWindow) -> np.ndarray:
     """Return (V, 3): photo pixels by the crop camera, and depth in the same unit."""
-    scale, *shift = person.cam
-    window = CropWindow(*person.crop.tolist())
-    places = window.to_photo(scale * (person.vertices[:, :2] + np.array(shift)))
-    depth = person.vertices[:, 2:] * scale * window.width / 2
+    scale, *shift = cam
+    places = window.to_photo(scale * (vertices[:, :2] + np.array(shift)))
+    depth = vertices[:, 2:] * scale * window.width / 2
     return np.concatenate([places, depth], axis=1)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
-from scripts.build_person_detector import fetch_tflite, read_tflite
+from scripts.build_person_detector import WHEEL
+from scripts.wheels import read_from_wheel
 from utils.joints import KEYPOINT_NAMES
 
 TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
@@ -90,11 +91,7 @@ class LandmarkJudge:
         path = (cache or CACHE) / Path(TFLITE).name
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == TFLITE_SHA256:
             return cls(path.read_bytes())
-        network = (
-            read_tflite(wheel, TFLITE, TFLITE_SHA256)
-            if wheel
-            else fetch_tflite(TFLITE, TFLITE_SHA256)
-        )
+        network = read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, wheel)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(network)
         return cls(network)

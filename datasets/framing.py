@@ -49,6 +49,25 @@ class Framing:
         left, top, right, bottom = self.borders
         return (x >= left) & (x < right) & (y >= top) & (y < bottom)
 
+    def moved(self, shift: Float[np.ndarray, "2"], scale: float) -> "Framing":
+        """Return the crop of a box that was drawn elsewhere.
+
+        Args:
+            shift: of the crop's middle, pixels of the present crop.
+            scale: of the crop's side: above 1 shows more of the photo.
+        """
+        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        before_turning = np.array([[cos, sin], [-sin, cos]]) @ shift
+        photo_pixel = 200 * self.scale / CROP_SIZE
+        return Framing(
+            focal=self.focal / scale,
+            center=CROP_SIZE / 2 + (self.center - CROP_SIZE / 2 - shift) / scale,
+            rotation=self.rotation,
+            borders=(self.borders - np.tile(before_turning, 2)) / scale,
+            box_center=self.box_center + photo_pixel * before_turning,
+            scale=self.scale * scale,
+        )
+
 
 def sample_framing(
     rng: np.random.Generator, points: Float[np.ndarray, "p 3"], training: bool

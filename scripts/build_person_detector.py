@@ -4,11 +4,7 @@ The network in the wheel is Apache-2.0, and so are its weights in our file.
 """
 
 import argparse
-import hashlib
-import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -17,6 +13,7 @@ import torch
 from torch import nn
 
 from models.blazepose import PersonNetwork
+from scripts.wheels import read_from_wheel
 from utils.paths import PRETRAINED, SAMPLES, display
 
 WHEEL = "mediapipe==0.10.21"
@@ -37,7 +34,7 @@ def main() -> int:
         return 2
     # plain kernels and every tensor kept, so that the unpacked weights can be read
     interpreter = Interpreter(
-        model_content=read_tflite(args.wheel) if args.wheel else fetch_tflite(),
+        model_content=read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
@@ -59,30 +56,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
     parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
     return parser.parse_args()
-
-
-def fetch_tflite(name: str = TFLITE, sha256: str = TFLITE_SHA256) -> bytes:
-    """Download the wheel, whatever this machine's platform, and read a network from it.
-
-    Raises:
-        FileNotFoundError: pip found no such wheel.
-        ValueError: the wheel's network is another one.
-    """
-    platform = "--only-binary=:all: --python-version=3.11 --platform=manylinux_2_28_x86_64"
-    command = [sys.executable, *f"-m pip download --no-deps {platform} {WHEEL} --dest".split()]
-    with tempfile.TemporaryDirectory() as folder:
-        if subprocess.run([*command, folder]).returncode:
-            raise FileNotFoundError(f"pip found no {WHEEL}. Get its wheel, and pass it by --wheel.")
-        return read_tflite(next(Path(folder).glob("*.whl")), name, sha256)
-
-
-def read_tflite(wheel: Path, name: str = TFLITE, sha256: str = TFLITE_SHA256) -> bytes:
-    """Return a network's file, and make sure that it is the one that we know."""
-    content = zipfile.ZipFile(wheel).read(name)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{name} in {wheel} has sha256 {found}, not that of {WHEEL}. Use that.")
-    return content
 
 
 def convert(interpreter) -> PersonNetwork:

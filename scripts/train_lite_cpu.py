@@ -1,10 +1,11 @@
-"""Train smpler-lite without a GPU, in an hour or two: python -m scripts.train_lite_cpu --help.
+"""Train smpler-lite without a GPU, in some hours: python -m scripts.train_lite_cpu --help.
 
 A CPU affords only some ten thousand crops, and two thirds of EfficientNet-Lite's work is in its
 first, widest layers. So crops of the open stream are rendered once, those layers stay as ImageNet
 trained them, and their map of each crop, plain and mirrored, is kept on disk: `prepare`. The rest
 is then trained on the maps: `train`, first without Transformer blocks, then with them. Statistics
-of batch normalisation stay ImageNet's throughout.
+of batch normalisation stay ImageNet's throughout. Both can be cut off any time and go on where they
+were.
 """
 
 import argparse
@@ -21,26 +22,30 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets import PROTOCOLS
 from datasets.augment import MIRRORED_SMPL
-from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
+from datasets.synthetic import SPLITS, VALIDATION_SEED, SyntheticPeople
+from models.attention import MultiHeadAttention
 from models.backbone_weights import BACKBONE_FILES, load_backbone
 from models.body import open_body
 from models.efficientnet import OUTPUTS
 from models.losses import SMPLLoss
 from models.pretrained import load_weights, read_checkpoint
 from models.smpler import PRESETS, SMPLer, build_smpler
+from models.weight_files import read_tensors
 from utils.checkpoint import save_atomically
 from utils.engine import measure
 from utils.joints import KEYPOINT_NAMES, mirrored
-from utils.paths import require
+from utils.paths import display, require
 
 CHUNK = 256
 """Crops in one file."""
 KEPT_STAGES = 2
 """EfficientNet's stages that stay ImageNet's; the last of them makes the finest map."""
+MAX_GRADIENT = 50.0
+"""Largest norm of the gradient."""
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prepare data, or train on it."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -49,7 +54,7 @@ def main() -> None:
     prepare = commands.add_parser("prepare", help="render chunks of crops and keep their maps")
     prepare.set_defaults(run=prepare_chunks)
     prepare.add_argument("folder", type=Path)
-    prepare.add_argument("--split", choices=["train", "val"], default="train")
+    prepare.add_argument("--split", choices=SPLITS, default="train")
     prepare.add_argument("--first", type=int, default=0, help="number of the first chunk")
     prepare.add_argument("--last", type=int, default=2, help="number after the last chunk")
     prepare.add_argument("--step", type=int, default=1, help="of several processes: how many")
@@ -60,12 +65,14 @@ def main() -> None:
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     train.add_argument("--load_checkpoint", type=Path, help="start from it, not from ImageNet")
     train.add_argument("--first_trained", type=int, default=KEPT_STAGES, help="stages below stay")
-    train.add_argument("--minutes", type=float, default=30, help="of training")
+    train.add_argument("--steps", type=int, default=2000)
     train.add_argument("--batch_size", type=int, default=32)
     train.add_argument("--lr", type=float, default=3e-4)
     train.add_argument("--ema", type=float, default=0.99)
     train.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    train.add_argument("--report_every", type=int, default=100, help="steps; also of saving")
+    train.add_argument("--resume", action="store_true", help="go on with --out if it is there")
+    arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
 
@@ -164,48 +171,61 @@ def estimate(model: SMPLer, finest: Tensor, first_trained: int, all_stages: bool
 
 
 def train_on_chunks(arguments: argparse.Namespace) -> None:
-    """Train for a number of minutes; every stage's estimate is supervised."""
+    """Train a number of steps; every stage's estimate is supervised."""
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     data, held_out = Chunks(arguments.folder, "train"), Chunks(arguments.folder, "val")
     model = initial_model(arguments.preset)
     if arguments.load_checkpoint:
         load_weights(model, read_checkpoint(arguments.load_checkpoint), stage_1_may_start=True)
-    model.regressor.dropout.p = 0.0  # so short a run learns too little, not too much
+    leave_out_dropout(model)
     parameters = trained_parameters(model, arguments.first_trained)
     optimizer = torch.optim.Adam(parameters, lr=arguments.lr)
-    update = get_ema_multi_avg_fn(arguments.ema)
-    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
     criterion = SMPLLoss(model.smpl)
-    start, step, losses, report = time.time(), 0, [], 0.1
+    run = Run(model, average, optimizer, rng, arguments)
+    if arguments.resume and arguments.out.is_file():
+        run.restore()
     set_training(model)
-    while (done := (time.time() - start) / 60 / arguments.minutes) < 1:
+    losses, begin = [], time.time()
+    for step in range(run.step, arguments.steps):
         index = rng.integers(len(data), size=arguments.batch_size)
         maps, labels = data.batch(index, rng.random(arguments.batch_size) < 0.5)
         for group in optimizer.param_groups:
-            warmup = min(1.0, (step + 1) / 50)
-            group["lr"] = arguments.lr * warmup * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = learning_rate(step, arguments)
         estimates = estimate(model, maps, arguments.first_trained, all_stages=True)
         loss = sum(sum(criterion(stage, labels).values()) for stage in estimates) / len(estimates)
-        if not math.isfinite(loss.item()):
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"The loss is not finite at step {step}.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 50.0)
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
         optimizer.step()
         average.update_parameters(model)
-        step += 1
-        losses.append(loss.item())
-        if done >= report:
-            report += 0.1
-            metrics = evaluate(average.module, held_out, limit=CHUNK)
-            loss = np.mean(losses[-50:])
-            print(f"{100 * done:3.0f} % step {step} loss {loss:.2f} {metrics}", flush=True)
-            save(average.module, arguments, step, len(data), metrics)
+        last = step + 1 == arguments.steps
+        if last or (step + 1) % arguments.report_every == 0:
+            metrics = evaluate(average.module, held_out, limit=None if last else CHUNK)
+            seconds = time.time() - begin
+            run.save(step + 1, len(data), {"loss": round(float(np.mean(losses)), 3), **metrics})
+            print(f"step {step + 1}: {run.curve[-1]}, {seconds:.0f} s", flush=True)
+            losses = []
             data = Chunks(arguments.folder, "train")  # more may have been prepared meanwhile
-    metrics = evaluate(average.module, held_out)
-    print(f"step {step}, {step * arguments.batch_size} crops of {len(data)}: {metrics}")
-    save(average.module, arguments, step, len(data), metrics)
+
+
+def learning_rate(step: int, arguments: argparse.Namespace) -> float:
+    """Return the rate of a step: warm-up, then a cosine down to nothing."""
+    warmup = min(1.0, (step + 1) / 50)
+    return arguments.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
+
+
+def leave_out_dropout(model: SMPLer) -> None:
+    """Turn dropout off: so short a run learns too little, not too much."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, MultiHeadAttention):
+            module.dropout = 0.0
 
 
 def trained_parameters(model: SMPLer, first_trained: int) -> list[nn.Parameter]:
@@ -227,7 +247,7 @@ def evaluate(model: SMPLer, held_out: Chunks, limit: int | None = None) -> dict[
     """Return the errors of the last stage on the validation crops, millimetres."""
     model.eval()
     rows = []
-    for batch in np.array_split(np.arange(len(held_out))[:limit], 16):
+    for batch in np.split(np.arange(len(held_out))[:limit], range(64, limit or len(held_out), 64)):
         maps, labels = held_out.batch(batch, np.zeros(len(batch), bool))
         last = estimate(model, maps, KEPT_STAGES, all_stages=False)[-1]
         rows.append(measure(last, model.smpl, labels))
@@ -236,21 +256,56 @@ def evaluate(model: SMPLer, held_out: Chunks, limit: int | None = None) -> dict[
     return {name: round(1000 * value.mean().item(), 1) for name, value in errors.items()}
 
 
-def save(model: SMPLer, arguments: argparse.Namespace, step: int, crops: int, metrics: dict):
-    """Write a checkpoint that main.py, demo.py and scripts.release_weights read."""
-    body = model.smpl.body
-    told = {key: str(value) for key, value in vars(arguments).items() if key != "run"}
-    content = {
-        "model": model.state_dict(),
-        "config": model.config.to_dict(),
-        "body": {"name": body.name, "sha256": body.sha256},
-        "protocol": PROTOCOLS["open"].to_dict(),
-        "global_iter": step,
-        "batch_size": arguments.batch_size,
-        "metric": metrics["mpjpe"],
-        "arguments": told | {"crops": str(crops), "metrics": str(metrics)},
-    }
-    save_atomically(content, arguments.out)
+class Run:
+    """What a training consists of, to be saved and restored."""
+
+    def __init__(
+        self,
+        model: SMPLer,
+        average: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.Generator,
+        arguments: argparse.Namespace,
+    ):
+        self.parts = {"trained": model, "average": average, "optimizer": optimizer}
+        self.rng, self.arguments = rng, arguments
+        self.step, self.curve = 0, []
+
+    def restore(self) -> None:
+        """Go on from the file that `save` wrote.
+
+        Raises:
+            ValueError: it was written by another command.
+        """
+        training = read_tensors(self.arguments.out).get("training", {})
+        for name, part in self.parts.items():
+            if name not in training:
+                raise ValueError(f"{display(self.arguments.out)} holds no training to resume.")
+            part.load_state_dict(training[name])
+        self.rng.bit_generator.state = training["rng"]
+        self.step, self.curve = training["step"], training["curve"]
+
+    def save(self, step: int, crops: int, metrics: dict[str, float]) -> None:
+        """Write a checkpoint that main.py, demo.py and scripts.release_weights read."""
+        self.step = step
+        self.curve.append({"step": step, "crops": crops, **metrics})
+        model = self.parts["average"].module
+        body = model.smpl.body
+        told = {key: str(value) for key, value in vars(self.arguments).items() if key != "run"}
+        training = {name: part.state_dict() for name, part in self.parts.items()}
+        training |= {"rng": self.rng.bit_generator.state, "step": step, "curve": self.curve}
+        content = {
+            "model": model.state_dict(),
+            "config": model.config.to_dict(),
+            "body": {"name": body.name, "sha256": body.sha256},
+            "protocol": PROTOCOLS["open"].to_dict(),
+            "global_iter": step,
+            "batch_size": self.arguments.batch_size,
+            "metric": metrics["mpjpe"],
+            "arguments": told | {"crops": str(crops), "metrics": str(metrics)},
+            "training": training,
+        }
+        save_atomically(content, self.arguments.out)
 
 
 if __name__ == "__main__":

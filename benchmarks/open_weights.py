@@ -1,0 +1,210 @@
+"""What released weights are worth: the table of the model card, pretrained/MODEL_CARD.md.
+
+`python -m benchmarks.open_weights --json FILE` measures on the open engine's fixed validation set
+MPJPE, PA-MPJPE and MPVE, with the crop as it is and with one that is moved and scaled by 5, 10 and
+20 %; how far the answer to the mirrored crop is from the mirrored answer; what int8 costs, if the
+float checkpoint is given; and, with `--photos` or `--video`, the share of joints within 0.2 torso
+lengths of BlazePose's (`benchmarks.real_photos`), whose pictures `--out` keeps to be looked at.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from benchmarks import real_photos
+from benchmarks.landmark_judge import LandmarkJudge
+from datasets.framing import Framing
+from datasets.scenes import Scene
+from datasets.synthetic import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
+from models.body import Body
+from models.pretrained import load_model, released_weights
+from models.smpler import SMPLer
+from utils.engine import Precision, evaluate, summarise
+from utils.image import CROP_SIZE, write_image
+from utils.joints import KEYPOINT_NAMES, mirrored
+from utils.metrics import mpjpe
+from utils.paths import display
+
+JITTERS = (0.05, 0.1, 0.2)
+"""Largest shift and largest change of the crop's side, as parts of that side."""
+TARGETS = {"mpjpe": 60, "mpjpe-pa": 42, "mpve": 75, "jitter_10_cost": 5, "int8_cost": 0.5}
+TARGETS |= {"pck": 0.8}
+"""At most so many millimetres; PCK at least."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, write the numbers."""
+    args = parse_arguments(argv)
+    try:
+        checkpoint = args.checkpoint or released_weights()
+        if checkpoint is None:
+            raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
+        model = load_model(None, checkpoint, device=args.device)
+        judge = LandmarkJudge.load(args.cache, args.wheel) if args.photos or args.video else None
+    except (ImportError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    result = {"weights": display(checkpoint), "device": args.device, "samples": args.num}
+    result |= measure_on_open(model, args)
+    if args.float_checkpoint:
+        exact = load_model(None, args.float_checkpoint, device=args.device)
+        plain = means(exact, crops(model.smpl.body, args.num), args)
+        result |= {f"{name}_float": value for name, value in plain.items()}
+        result["int8_cost"] = result["mpjpe"] - plain["mpjpe"]
+    for name, photos, people in sources_of_photos(args):
+        result |= measure_on_photos(model, judge, name, photos, people, args.out)
+    print_table(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="default: the released weights")
+    add("--float_checkpoint", type=Path, help="what the released weights were made of")
+    add("--device", default="cpu")
+    add("--batch", type=int, default=16)
+    add("--num_workers", type=int, default=2, help="that render")
+    add("--num", type=int, default=VALIDATION_SIZE, help="samples of the validation set")
+    add("--num_jitter", type=int, default=500, help="samples for each size of jitter")
+    add("--photos", type=Path, nargs="*", default=[], help="folders of photos of one person each")
+    add("--video", action="store_true", help="judge frames of Sports2D's video, of two people")
+    add("--frames", type=int, default=10, help="of the video")
+    add("--video_wheel", type=Path, help="Sports2D's wheel; downloaded if not given")
+    add("--cache", type=Path, help="folder for the judge's network")
+    add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
+    add("--out", type=Path, help="folder for the photos with bodies drawn over them")
+    add("--json", type=Path, help="the numbers")
+    return parser.parse_args(argv)
+
+
+class Jittered(SyntheticPeople):
+    """The validation stream with boxes drawn wrongly; the people are the same.
+
+    Args:
+        amount: see `JITTERS`.
+    """
+
+    def __init__(self, body: Body, amount: float):
+        super().__init__(body, split="val", seed=VALIDATION_SEED)
+        self.amount = amount
+
+    def scene(self, index: int) -> Scene:
+        """Return what a sample shows, the crop moved and scaled at random."""
+        scene = super().scene(index)
+        return replace(scene, framing=jitter(scene.framing, self.amount, index))
+
+
+def jitter(framing: Framing, amount: float, seed: int) -> Framing:
+    """Move a crop by up to `amount` of its side in x and y, and scale it by up to as much."""
+    *shift, growth = np.random.default_rng(seed).uniform(-amount, amount, 3)
+    return framing.moved(np.array(shift) * CROP_SIZE, 1 + growth)
+
+
+def crops(body: Body, count: int, amount: float = 0.0) -> Dataset:
+    """Return the first crops of the validation set."""
+    return Jittered(body, amount).first(count)
+
+
+def measure_on_open(model: SMPLer, args: argparse.Namespace) -> dict[str, float]:
+    """Return the metrics on the validation set, millimetres."""
+    body = model.smpl.body
+    mirroring = []
+    errors = per_sample(model, crops(body, args.num), args, watch_mirroring(model, mirroring))
+    result = {name: value["mean_mm"] for name, value in summarise(errors).items()}
+    result["mirror_difference"] = 1000 * float(torch.cat(mirroring).mean())
+    few = min(args.num, args.num_jitter)
+    for amount in JITTERS:
+        moved = means(model, crops(body, few, amount), args)
+        plain = 1000 * float(np.mean(errors["mpjpe"][:few]))
+        result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
+    return result
+
+
+def means(model: SMPLer, samples: Dataset, args: argparse.Namespace) -> dict[str, float]:
+    """Return the mean of each metric, millimetres."""
+    summary = summarise(per_sample(model, samples, args))
+    return {name: value["mean_mm"] for name, value in summary.items()}
+
+
+def per_sample(
+    model: SMPLer,
+    samples: Dataset,
+    args: argparse.Namespace,
+    watch: Callable[[dict], dict] = lambda batch: batch,
+) -> dict[str, np.ndarray]:
+    """Return each sample's errors, metres; `watch` sees every batch."""
+    loader = DataLoader(samples, batch_size=args.batch, num_workers=args.num_workers)
+    batches = (watch(batch) for batch in tqdm(loader, disable=None))
+    return evaluate(model, model.smpl, batches, Precision(torch.device(args.device)))
+
+
+def watch_mirroring(model: SMPLer, differences: list) -> Callable[[dict], dict]:
+    """Return what appends how far the answers to crop and mirrored crop are apart, metres."""
+    order = list(mirrored(KEYPOINT_NAMES))
+
+    def watch(batch: dict) -> dict:
+        images = batch["image"].to(model.mean.device)
+        plain, other = (model(x)[-1].keypoints_3d for x in (images, images.flip(-1)))
+        back = other[:, order] * other.new_tensor([-1, 1, 1])
+        differences.append(mpjpe(back, plain).cpu())
+        return batch
+
+    return torch.inference_mode()(watch)
+
+
+def sources_of_photos(args: argparse.Namespace):
+    """Yield the name of a set of photos, the photos, and the number of people in each."""
+    for folder in args.photos:
+        yield f"photos_{folder.name}", real_photos.photos_of(folder), 1
+    if args.video:
+        frames = real_photos.video_frames(args.frames, args.video_wheel)
+        yield "video", frames, real_photos.PEOPLE_IN_VIDEO
+
+
+def measure_on_photos(
+    model: SMPLer,
+    judge: LandmarkJudge,
+    name: str,
+    photos,
+    people: int,
+    out: Path | None,
+) -> dict[str, float]:
+    """Return the number of people that were judged, and PCK@0.2; keep the pictures."""
+    comparisons = []
+    for photo in photos:
+        found, drawn = real_photos.compare(model, judge, photo, people)
+        comparisons += found
+        scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found) or "nobody found"
+        print(f"{photo[0]}: {scores}")
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            write_image(out / f"{name}_{Path(photo[0]).stem.replace(' ', '_')}.png", drawn)
+    score = real_photos.total_pck(comparisons) if comparisons else float("nan")
+    return {f"{name}_people": len(comparisons), f"{name}_pck": score}
+
+
+def print_table(result: dict) -> None:
+    """Print the numbers as a markdown table, beside their targets."""
+    print("| measure | value | target |\n|---|---|---|")
+    for name, value in result.items():
+        if isinstance(value, float):
+            target = TARGETS.get("pck" if name.endswith("_pck") else name, "")
+            print(f"| {name} | {value:.2f} | {target} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""How well a model's joints fit real photos, by BlazePose's landmark network.
+
+The judge (`benchmarks.landmark_judge`) and the model see the same people, those whom the person
+detector finds. Compared are the joints in the picture; where both are wrong together nobody can
+tell, so that the pictures must be looked at as well.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+import demo
+from benchmarks.landmark_judge import (
+    JUDGED_KEYPOINTS,
+    MIN_SCORE,
+    MIN_TORSO,
+    LandmarkJudge,
+    Person,
+    pck,
+    torso_length,
+)
+from models.smpler import SMPLer
+from scripts.wheels import read_from_wheel
+from utils.image import CropWindow, read_image
+from utils.visualize import overlay, palette
+
+Photo = tuple[str, UInt8[np.ndarray, "h w 3"]]
+
+VIDEO_WHEEL, VIDEO = "sports2d==0.8.34", "Sports2D/Demo/demo.mp4"
+"""Two people outdoors (BSD-3-Clause)."""
+VIDEO_SHA256 = "d9a66417185647b112304b57093f0c180f37a768e6a14daca75ca541f3b78039"
+PEOPLE_IN_VIDEO = 2
+MIN_VISIBILITY = 0.5
+"""From which on the judge is taken to see a joint."""
+GREEN, RED = (0, 255, 0), (255, 0, 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One person of a photo."""
+
+    photo: str
+    errors: Float[np.ndarray, "12"]
+    """Between judge and model, in the judge's torso lengths."""
+    shown: Bool[np.ndarray, "12"]
+    """Whether the judge sees the joint."""
+
+    @property
+    def pck(self) -> float:
+        """Share of the shown joints within 0.2 torso lengths."""
+        return pck(self.errors[None], self.shown[None])
+
+
+def photos_of(folder: Path) -> Iterator[Photo]:
+    """Read the photos of a folder in order of their names."""
+    for path in demo.find_photos(folder):
+        yield path.name, read_image(path)
+
+
+def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
+    """Read frames of Sports2D's video, evenly spread over it.
+
+    Args:
+        count: number of frames.
+        wheel: Sports2D's; downloaded if not given.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo.mp4"
+        path.write_bytes(read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, wheel))
+        video = cv2.VideoCapture(str(path))
+        total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        wanted = set(np.linspace(0, total - 1, count + 2).astype(int)[1:-1])
+        for number in range(total):
+            read, frame = video.read()
+            if read and number in wanted:
+                yield f"sports2d frame {number}", frame[..., ::-1].copy()
+        video.release()
+
+
+def compare(
+    model: SMPLer, judge: LandmarkJudge, photo: Photo, max_people: int = 1
+) -> tuple[list[Comparison], UInt8[np.ndarray, "h w 3"]]:
+    """Compare model and judge on the people of a photo.
+
+    Returns:
+        One comparison for each person whom the judge recognises, and the photo with the model's
+        bodies drawn over it: the judge's joints as green dots, the model's as red ones.
+    """
+    name, image = photo
+    detections = judge.detector.detect(image, score_threshold=MIN_SCORE, max_people=max_people)
+    pairs = [(detection, judge.look(image, detection)) for detection in detections]
+    pairs = [(detection, person) for detection, person in pairs if person is not None]
+    if not pairs:
+        return [], image
+    windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
+    estimate = demo.estimate_people(image, windows, model)
+    keypoints, cams, vertices = (
+        field.float().cpu().numpy()
+        for field in (estimate.keypoints_2d, estimate.cam, estimate.vertices)
+    )
+    comparisons, bodies, dots = [], [], []
+    for number, (window, (_, person)) in enumerate(zip(windows, pairs, strict=True)):
+        found = window.to_photo(keypoints[number, JUDGED_KEYPOINTS])
+        errors = errors_of(person, found, window.width)
+        comparisons.append(Comparison(name, errors, person.visibility >= MIN_VISIBILITY))
+        bodies.append(demo.vertices_in_photo(vertices[number], cams[number], window))
+        radius = max(2, round(window.width / 90))
+        dots += [(*place, radius, GREEN) for place in person.keypoints]
+        dots += [(*place, radius, RED) for place in found]
+    drawn = overlay(image, bodies, model.smpl.body.faces, palette(len(bodies)))
+    for x, y, radius, color in dots:
+        cv2.circle(drawn, (round(float(x)), round(float(y))), radius, color, cv2.FILLED)
+    return comparisons, drawn
+
+
+def errors_of(
+    person: Person, keypoints: Float[np.ndarray, "12 2"], side: float
+) -> Float[np.ndarray, "12"]:
+    """Return how far keypoints are from the judge's, in the judge's torsos; `side` of the crop."""
+    torso = max(torso_length(person.keypoints), MIN_TORSO * side)
+    return np.linalg.norm(person.keypoints - keypoints, axis=1) / torso
+
+
+def total_pck(comparisons: list[Comparison]) -> float:
+    """PCK@0.2 over the shown joints of all people."""
+    errors, shown = (
+        np.stack([getattr(c, name) for c in comparisons]) for name in ("errors", "shown")
+    )
+    return pck(errors, shown)
