@@ -25,9 +25,9 @@ demo: $(VENV)/.runtime ## run the demo on the sample photos; pictures and meshes
 	$(BIN)/python demo.py --img_path samples
 
 test: $(VENV)/.test ## run the default tests: no GPU, no network, no licensed file
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: $(VENV)/.test ## run the tests that train: the published command lines, end to end
+test-slow: $(VENV)/.test ## run the slow ones: training end to end, timings, very large photos
 	$(BIN)/python -m pytest -m slow
 
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)

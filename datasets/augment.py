@@ -73,9 +73,10 @@ def crop_image(
     crop = cv2.resize(canvas, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
     if augmentation.flip:
         crop = crop[:, ::-1]
-    crop = np.ascontiguousarray(crop.transpose(2, 0, 1))
-    crop *= np.float32(augmentation.gains)[:, None, None]
-    return np.clip(crop, 0, 255, out=crop) / np.float32(255)
+    planes = np.empty((3, CROP_SIZE, CROP_SIZE), np.float32)
+    for channel, gain in enumerate(augmentation.gains):
+        np.multiply(crop[..., channel], np.float32(gain / 255), out=planes[channel])
+    return np.minimum(planes, 1, out=planes)
 
 
 def _cut(
@@ -128,9 +129,11 @@ def crop_reduced_image(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     )
     levels = np.arange(256) / 255
-    gains = np.clip(np.outer(levels, augmentation.gains), 0, 1)
-    coloured = cv2.LUT(crop, gains.astype(np.float32)[None])
-    return np.ascontiguousarray(coloured.transpose(2, 0, 1))
+    planes = np.empty((3, CROP_SIZE, CROP_SIZE), np.float32)
+    for channel, gain in enumerate(augmentation.gains):
+        table = np.minimum(gain * levels, 1).astype(np.float32)
+        cv2.LUT(cv2.extractChannel(crop, channel), table, dst=planes[channel])
+    return planes
 
 
 def _photo_from_crop(window: CropWindow, augmentation: Augmentation) -> Float[np.ndarray, "2 3"]:

@@ -145,6 +145,7 @@ def test_odd_photos_all_work(quick, tmp_path):
     assert read_image(tmp_path / "out" / "turned_0_overlay.png").shape == (200, 220, 3)
 
 
+@pytest.mark.slow
 def test_a_very_large_photo_works(quick, tmp_path):
     PIL.Image.new("RGB", (8000, 6000), "grey").save(tmp_path / "large.jpg")
     arguments = ("--img_path", tmp_path / "large.jpg", "--out_dir", tmp_path / "out")
