@@ -19,7 +19,7 @@ from utils.paths import ROOT
 
 PRELOADED = ["main", "tests.small_main", "tests.tiny_training", "torch._dynamo"]
 PRELOADED += ["tensorboardX", "datasets.synthetic"]
-"""Modules that the server imports: what `main` comes to, and torch._dynamo because optimizers do."""
+"""Modules that the server imports: what `main` comes to, and torch._dynamo, as optimizers do."""
 GRACE_S = 30
 """How long the others may live on after one process has failed."""
 
