@@ -7,14 +7,14 @@ gets torch's fused kernel, which keeps no scores. The main numbers are those of 
 """
 
 import argparse
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.timing import machine, take_turns, write
+from benchmarks.timing import add_flags, describe, set_up, take_turns, write
 from models.attention import PreNormLayer
 from models.smpler import SMPLerConfig
 from models.transformer import NUM_QUERIES
@@ -26,14 +26,12 @@ SIDES = (7, 14, 28, 56, 112)
 def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--device", choices=["cpu", "cuda"], default="cpu")
-    add("--batch", type=positive, default=1)
-    add("--rounds", type=positive, default=5, help="how often each side runs; medians are told")
-    add("--sides", type=positive, nargs="+", default=SIDES, help="of the map, pixels")
-    add("--json", type=Path, help="file for the numbers")
+    add_flags(parser, batch=1)
+    parser.add_argument(
+        "--sides", type=positive, nargs="+", default=SIDES, help="of the map, pixels"
+    )
     arguments = parser.parse_args(argv)
-    device = torch.device(arguments.device)
+    device, clock = set_up(arguments)
     config = SMPLerConfig()
     torch.manual_seed(0)
     layers = [
@@ -43,19 +41,23 @@ def main(argv: list[str] | None = None) -> None:
     rows = []
     print(f"{'side':>5}{'pixels':>8}{'decoupled ms':>14}{'full ms':>12}{'ratio':>8}")
     for side in arguments.sides:
-        rows.append(measure(side, layers, arguments.batch, arguments.rounds, device))
+        rows.append(measure(side, layers, arguments.batch, arguments.rounds, device, clock))
         print(
             f"{side:5}{side * side:8}{rows[-1]['ours_ms']:14.2f}"
             f"{rows[-1]['baseline_ms']:12.2f}{rows[-1]['throughput_ratio']:8.1f}",
             flush=True,
         )
-    about = {"batch": arguments.batch, "rounds": arguments.rounds, "sides": rows}
-    write(arguments.json, rows[-1] | about | machine(device))
+    write(arguments.json, rows[-1] | {"sides": rows} | describe(arguments))
 
 
 @torch.inference_mode()
 def measure(
-    side: int, layers: list[PreNormLayer], batch: int, rounds: int, device: torch.device
+    side: int,
+    layers: list[PreNormLayer],
+    batch: int,
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float],
 ) -> dict[str, float]:
     """Time both kinds of attention on one random map."""
     cross, among = layers
@@ -64,7 +66,7 @@ def measure(
     tokens = torch.randn(batch, side * side, dim, device=device)
     everything = torch.cat([queries, tokens], dim=1)
     ways = {"ours": lambda: among(cross(queries, tokens)), "full": lambda: full(among, everything)}
-    milliseconds = take_turns(ways, rounds, device)
+    milliseconds = take_turns(ways, rounds, device, clock)
     return {
         "side": side,
         "baseline_ms": milliseconds["full"],

@@ -8,16 +8,14 @@ the same weights, in one run, taking turns; the whole model, and what follows th
 import argparse
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks.published_model import PublishedSMPLer
-from benchmarks.timing import machine, print_table, take_turns, write
+from benchmarks.timing import add_flags, describe, print_table, set_up, take_turns, write
 from models.body import open_body
 from models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
-from utils.flags import positive
 
 BASELINE = "published"
 
@@ -25,27 +23,23 @@ BASELINE = "published"
 def main(argv: list[str] | None = None) -> None:
     """Measure, print two tables, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_flags(parser, batch=8)
     add = parser.add_argument
-    add("--device", choices=["cpu", "cuda"], default="cpu")
-    add("--batch", type=positive, default=8)
     add("--preset", choices=["smpler", "smpler-l"], default="smpler")
-    add("--rounds", type=positive, default=5, help="how often each way runs; medians are told")
     add("--compile", action="store_true", help="also torch.compile, which takes minutes")
     add("--bf16", action="store_true", help="also bfloat16, for hardware that has it")
-    add("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args(argv)
-    device = torch.device(arguments.device)
+    device, clock = set_up(arguments)
     model = calibrated_model(arguments.preset, device)
     ways = our_ways(model, arguments.compile, arguments.bf16)
     images = torch.rand(arguments.batch, 3, IMAGE_SIZE, IMAGE_SIZE, device=device)
     with torch.inference_mode():
-        whole = take_turns(whole_ways(model, ways, images), arguments.rounds, device)
-        head = take_turns(head_ways(model, ways, images), arguments.rounds, device)
+        whole = take_turns(whole_ways(model, ways, images), arguments.rounds, device, clock)
+        head = take_turns(head_ways(model, ways, images), arguments.rounds, device, clock)
     print_table(f"{arguments.preset}, batch {arguments.batch}", whole, BASELINE, arguments.batch)
     print_table("Transformer and body alone", head, BASELINE, arguments.batch)
     numbers = summary(whole) | {f"head_{key}": value for key, value in summary(head).items()}
-    about = {"preset": arguments.preset, "batch": arguments.batch, "rounds": arguments.rounds}
-    write(arguments.json, numbers | about | machine(device))
+    write(arguments.json, numbers | {"preset": arguments.preset} | describe(arguments))
 
 
 def calibrated_model(preset: str, device: torch.device) -> SMPLer:

@@ -7,7 +7,7 @@ from benchmarks import decoupled_attention, inference
 from models.attention import PreNormLayer
 from tests.tiny_model import tiny_model
 
-KEYS = {"baseline_ms", "ours_ms", "throughput_ratio", "batch", "rounds", "device", "threads"}
+KEYS = {"baseline_ms", "ours_ms", "throughput_ratio", "batch", "rounds", "device", "threads", "clock"}
 
 
 def test_full_attention_of_the_table_is_the_models_own():
@@ -53,3 +53,8 @@ def test_calibrated_weights_keep_the_maps_at_the_scale_of_one():
         maps = model.backbone(torch.randn(1, 3, 224, 224))
     scales = [x.std().item() for x in maps]
     assert all(0.1 < scale < 100 for scale in scales), scales
+
+
+def test_cpu_time_is_refused_on_a_gpu(capsys):
+    with pytest.raises(SystemExit, match="--cpu_time does not count a GPU's work"):
+        decoupled_attention.main(["--device", "cuda", "--cpu_time"])
