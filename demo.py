@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.person_detector import PersonDetector
 from models.pretrained import load_model, released_weights
@@ -30,6 +31,8 @@ from utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from utils.paths import SAMPLES, display
 from utils.visualize import Rasterizer, overlay, palette, side_by_side, side_view
 
+BACKENDS = ("eager", "fused", "onnxruntime")
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--img_path` and `--device` are the published flags."""
@@ -46,6 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--bbox", type=_box, help="x,y,w,h of the person in photo pixels, instead of the detector")
     add("--max_people", type=_positive, default=1, help="at most so many people of each photo")
     add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
+    add("--backend", choices=BACKENDS, default="eager", help="what runs the network, see README")
     add("--focal_length", type=_focal_length, help="of the photo in pixels; default: its diagonal")
     return parser.parse_args(argv)
 
@@ -62,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.manual_seed(0)  # without weights, the initial parameters are always the same
         checkpoint = arguments.checkpoint or released_weights()
         model = load_model(None, checkpoint, arguments.body, device=device)
+        model = choose_backend(model, arguments.backend)
         detector = None if arguments.bbox else PersonDetector.load(device=device)
     except (OSError, ValueError) as error:
         return _complain(error)
@@ -109,6 +114,20 @@ def choose_device(name: str) -> torch.device:
         print(f"Note: no GPU answers to {name}; the CPU does it.", file=sys.stderr)
         return torch.device("cpu")
     return device
+
+
+def choose_backend(model: SMPLer, name: str) -> nn.Module:
+    """Return the model itself or a faster copy, which takes a while to make.
+
+    Raises:
+        ValueError: the backend does not run here, or is not installed.
+    """
+    if name == "eager":
+        return model
+    try:
+        return model.optimize_for_inference(backend="torch" if name == "fused" else name)
+    except ImportError as error:
+        raise ValueError(f"--backend {name}: {error}") from error
 
 
 def choose_rasterizer(name: str) -> Rasterizer:

@@ -11,6 +11,7 @@ import trimesh
 
 import demo
 from tests import standin
+from tests.tiny_model import tiny_model
 from utils.geometry import project
 from utils.image import CropWindow, read_image
 from utils.paths import ROOT, SAMPLES
@@ -244,3 +245,19 @@ def test_photos_of_one_name_do_not_overwrite_each_other(quick, tmp_path):
     assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
     written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
     assert written == {"a_png_out.png", "a_jpg_out.png"}
+
+
+def test_backends_give_the_same_people(monkeypatch):
+    model = tiny_model(monkeypatch)
+    photo, windows = read_image(SAMPLES / "im05.jpg"), [CropWindow(0, 0, 90, 90)]
+    assert demo.choose_backend(model, "eager") is model
+    fused = demo.choose_backend(model, "fused")
+    expected, found = (demo.estimate_people(photo, windows, m) for m in (model, fused))
+    error = (expected.vertices - found.vertices).abs().max().item()
+    assert 0 < error < 1e-4, error
+
+
+def test_a_backend_that_is_not_installed_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="--backend onnxruntime: onnxruntime is missing: pip"):
+        demo.choose_backend(tiny_model(monkeypatch), "onnxruntime")
