@@ -11,6 +11,7 @@ from datasets.surfaces import linear_to_srgb
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 MIDDLE = 0.2
 """Linear light that the mean of a correctly exposed photo has (of square roots, squared)."""
+MAX_METERING = 0.9
 SHOULDER = 0.8
 """Linear light from which on the tone curve bends."""
 NOISE_SIZE = 512
@@ -23,6 +24,8 @@ class Photo:
 
     exposure: float = 1.0
     """Factor on the automatic exposure."""
+    metering: float = 0.0
+    """How far the automatic exposure is that of the subject, not of the whole crop, [0, 1]."""
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     blur: tuple[float, float] = (0.0, 0.0)
     """Standard deviations of the lens's and motion's blur along x and y, pixels."""
@@ -57,9 +60,12 @@ def sample_photo(rng: np.random.Generator, side: float, training: bool) -> Photo
         noise_offset=tuple(rng.integers(NOISE_SIZE, size=2).tolist()),
         quality=int(rng.integers(40, 98)),
         gains=tuple(gains.tolist()),
+        metering=float(rng.uniform(0, MAX_METERING)),
     )
 
 
+SUBJECT_PART = 0.05
+"""Part of the crop from which on the subject counts in full for the exposure."""
 MAX_BLUR = 2.5
 BLUR_RADIUS = 6
 """Pixels on either side that a blur sees."""
@@ -83,14 +89,25 @@ _TONES = linear_to_srgb((np.arange(_NUM_TONES) / (_NUM_TONES - 1)) ** 2).astype(
 
 
 def develop(
-    light: Float[np.ndarray, "h w 3"], photo: Photo, bank: Float[np.ndarray, "n n 3"]
+    light: Float[np.ndarray, "h w 3"],
+    mask: Float[np.ndarray, "h w"],
+    photo: Photo,
+    bank: Float[np.ndarray, "n n 3"],
 ) -> Float[np.ndarray, "h w 3"]:
-    """Return the photo of linear light: sRGB in [0, 1], not coloured by `gains` yet."""
+    """Return the photo of linear light: sRGB in [0, 1], not coloured by `gains` yet.
+
+    Args:
+        mask: the subject's share of each pixel.
+    """
     if max(photo.blur) > 0:
         kernels = (blur_kernel(sigma) for sigma in photo.blur)
         light = cv2.sepFilter2D(light, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
-    root = np.sqrt(light @ LUMINANCE).mean()
-    gain = photo.exposure * MIDDLE / max(float(root) ** 2, 1e-6)
+    root = np.sqrt(light @ LUMINANCE)
+    seen = min(float(mask.mean()) / SUBJECT_PART, 1)  # who is hardly seen is not exposed for
+    subject = float((root * mask).sum()) / max(float(mask.sum()), 1e-6)
+    weight = photo.metering * seen
+    root = (1 - weight) * float(root.mean()) + weight * subject
+    gain = photo.exposure * MIDDLE / max(root**2, 1e-6)
     light = light * (np.float32(photo.white_balance) * np.float32(gain))
     light /= 1 + np.float32(SHOULDER) * np.maximum(light - np.float32(SHOULDER), 0)
     tone = np.sqrt(np.clip(light, 0, 1)) * (_NUM_TONES - 1) + 0.5

@@ -70,7 +70,7 @@ class RenderedPhotos(Dataset):
         index = self.first + number
         scene = self.stream.scene(index)
         rendering = self.stream.renderer.render(scene, MARGIN)
-        image = develop(rendering.light, scene.photo, self.stream.noise)
+        image = develop(rendering.light, rendering.mask, scene.photo, self.stream.noise)
         image = np.rint(255 * image * scene.framing.inside(_CENTERS)[..., None]).astype(np.uint8)
         subject = scene.actors[0]
         joints = self._regressor @ rendering.vertices[self._used].astype(np.float64)

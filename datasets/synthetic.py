@@ -120,7 +120,7 @@ class SyntheticPeople(IterableDataset):
             cv2.setNumThreads(0)  # workers share the cores among themselves
         scene = self.scene(index)
         rendering = self.renderer.render(scene)
-        image = develop(rendering.light, scene.photo, self.noise)
+        image = develop(rendering.light, rendering.mask, scene.photo, self.noise)
         image = np.minimum(image * np.float32(scene.photo.gains), 1)
         inside = scene.framing.inside_pixels()
         image = np.ascontiguousarray((image * inside[..., None]).transpose(2, 0, 1))

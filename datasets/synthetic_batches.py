@@ -59,7 +59,9 @@ class SyntheticBatches:
         stream, rendered = self.stream, self.renderer.render(scenes)
         subjects = [scene.actors[0] for scene in scenes]
         inside = self._inside(scenes)
-        image = develop(rendered.light, [scene.photo for scene in scenes], self.noise)
+        image = develop(
+            rendered.light, rendered.mask, [scene.photo for scene in scenes], self.noise
+        )
         keypoints_2d, keypoints_3d = self._keypoints(scenes, rendered.vertices)
         yes = torch.ones(len(scenes), dtype=torch.bool, device=self.device)
         mask = rendered.mask * inside

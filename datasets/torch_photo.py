@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.photo import BLUR_RADIUS, LUMINANCE, MIDDLE, SHOULDER, Photo, blur_kernel
+from datasets.photo import (
+    BLUR_RADIUS,
+    LUMINANCE,
+    MIDDLE,
+    SHOULDER,
+    SUBJECT_PART,
+    Photo,
+    blur_kernel,
+)
 
 # Annex K of the JPEG standard (ITU-T T.81): luminance, chrominance.
 _LUMA = [
@@ -40,7 +48,10 @@ TO_YCC = np.array(
 
 
 def develop(
-    light: Float[Tensor, "b s s 3"], photos: Sequence[Photo], bank: Float[Tensor, "n n 3"]
+    light: Float[Tensor, "b s s 3"],
+    mask: Float[Tensor, "b s s"],
+    photos: Sequence[Photo],
+    bank: Float[Tensor, "n n 3"],
 ) -> Float[Tensor, "b 3 s s"]:
     """Return photos of linear light: sRGB in [0, 1], coloured by each photo's gains."""
 
@@ -50,7 +61,11 @@ def develop(
 
     image = _blur(light.permute(0, 3, 1, 2), photos)
     luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image.device))
-    root = luminance.clamp(min=0).sqrt().mean(dim=(1, 2))
+    root = luminance.clamp(min=0).sqrt()
+    covered = mask.sum(dim=(1, 2))
+    subject = (root * mask).sum(dim=(1, 2)) / covered.clamp(min=1e-6)
+    weight = column("metering")[:, 0, 0, 0] * (mask.mean(dim=(1, 2)) / SUBJECT_PART).clamp(max=1)
+    root = torch.lerp(root.mean(dim=(1, 2)), subject, weight)
     gain = MIDDLE / root.square().clamp(min=1e-6)
     image = image * gain[:, None, None, None] * column("exposure") * column("white_balance")
     image = (image / (1 + SHOULDER * (image - SHOULDER).clamp(min=0))).clamp(0, 1)
