@@ -115,9 +115,24 @@ class LandmarkJudge:
 
     def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Person | None:
         """Return the joints of someone whom the detector found; None if it was nobody."""
-        radius = detection.box[2] / BOX_PER_RADIUS
         hip = np.array(detection.hip_center)
         up = np.subtract(detection.shoulder_center, hip)
+        return self.follow(image, hip, up, detection.box[2] / BOX_PER_RADIUS)
+
+    def follow(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        hip: Float[np.ndarray, "2"],
+        up: Float[np.ndarray, "2"],
+        radius: float,
+    ) -> Person | None:
+        """Return the joints of someone whose place is known, as in the next frame of a video.
+
+        Args:
+            hip: middle of the hips, pixels.
+            up: from there to the middle of the shoulders, of any length.
+            radius: of the circle round the hips that holds the whole person, pixels.
+        """
         for _ in range(NUM_LOOKS):
             view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
             crop = cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)

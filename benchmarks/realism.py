@@ -1,13 +1,15 @@
 """How real the open data engine's people look to a network that was trained on photos.
 
-`python -m benchmarks.realism --json FILE` shows random people to BlazePose: how many does it find,
-and how often is its joint within 0.2 torso lengths of the label (PCK@0.2)?
+`python -m benchmarks.realism --json FILE` shows random people to BlazePose's landmark network: how
+many does it recognise as people and see where they are (`found`), and how often is its joint within
+0.2 torso lengths of the label (PCK@0.2)? The network is told where to look, as in the next frame of
+a video; `detected` are those whom it finds with BlazePose's person detector and no hint.
 
 Judged are 500 people who are alone and in full view: what someone or something hides, or the photo
 cuts off, would be lost in real photos too, and says nothing of how real the people look. The crops
 of the stream that are passed over on the way are judged as well, and all together are reported
 beside them, as `..._of_all`; `..._of_upright` are those of the 500 who neither lie nor stand on
-their hands, which the judge's detector is poor at.
+their hands, which the detector is poor at.
 """
 
 import argparse
@@ -24,7 +26,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from benchmarks.landmark_judge import JUDGED, JUDGED_KEYPOINTS, LandmarkJudge, errors_in_torsos, pck
+from benchmarks.landmark_judge import (
+    JUDGED,
+    JUDGED_KEYPOINTS,
+    LandmarkJudge,
+    Person,
+    errors_in_torsos,
+    pck,
+)
 from datasets.synthetic import SPLITS, SyntheticPeople
 from models.body import open_body
 from utils.image import CROP_SIZE
@@ -32,6 +41,8 @@ from utils.paths import display
 
 TARGETS = {"found": 0.95, "pck": 0.92}
 NUM_WORST = 40
+REACH_BEYOND_JOINTS = 1.15
+"""Radius of the circle round the whole person, hands and feet, by that round the joints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +58,8 @@ class Verdict:
     errors: Float[np.ndarray, "12"] | None
     """In torso lengths; None: not found."""
     keypoints: Float[np.ndarray, "12 2"] | None
+    detected: bool
+    """Whether judge and detector find them with no hint."""
 
     @property
     def clear(self) -> bool:
@@ -128,17 +141,29 @@ def judge_people(
 
 
 def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
-    """Show one crop to the judge; whom it finds elsewhere is not whom it was to find."""
+    """Show one crop to the judge, with and without telling where the person is."""
     image = np.ascontiguousarray((sample["image"].numpy().transpose(1, 2, 0) * 255).round())
     image = image.astype(np.uint8)
     labels = (sample["keypoints_2d"].numpy()[JUDGED_KEYPOINTS, :2] + 1) / 2 * CROP_SIZE
     shown = sample["visible"].numpy()[JUDGED_KEYPOINTS]
-    hips = labels[[JUDGED.index("L_Hip"), JUDGED.index("R_Hip")]].mean(axis=0)
-    person = judge.find(image, near=hips)
-    errors = None if person is None else errors_in_torsos(person, labels, CROP_SIZE)
-    if errors is None or np.median(errors) > 1:
-        return Verdict(image, labels, shown, sample["alone"], None, None)
-    return Verdict(image, labels, shown, sample["alone"], errors, person.keypoints)
+    hips, shoulders = (
+        labels[[JUDGED.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
+        for name in ("Hip", "Shoulder")
+    )
+    radius = REACH_BEYOND_JOINTS * float(np.linalg.norm(labels - hips, axis=1).max())
+    errors, keypoints = recognised(judge.follow(image, hips, shoulders - hips, radius), labels)
+    detected = recognised(judge.find(image, near=hips), labels)[0] is not None
+    return Verdict(image, labels, shown, sample["alone"], errors, keypoints, detected)
+
+
+def recognised(
+    person: Person | None, labels: Float[np.ndarray, "12 2"]
+) -> tuple[Float[np.ndarray, "12"] | None, Float[np.ndarray, "12 2"] | None]:
+    """Return errors and joints; None when the judge saw nobody, or someone elsewhere."""
+    if person is None:
+        return None, None
+    errors = errors_in_torsos(person, labels, CROP_SIZE)
+    return (errors, person.keypoints) if np.median(errors) <= 1 else (None, None)
 
 
 def summarize(verdicts: list[Verdict]) -> dict:
@@ -150,6 +175,8 @@ def summarize(verdicts: list[Verdict]) -> dict:
         result[f"people{suffix}"] = len(chosen)
         found = [verdict for verdict in chosen if verdict.errors is not None]
         result[f"found{suffix}"] = len(found) / max(len(chosen), 1)
+        detected = sum(verdict.detected for verdict in chosen)
+        result[f"detected{suffix}"] = detected / max(len(chosen), 1)
         if found:
             errors, shown = (np.stack([getattr(v, f) for v in found]) for f in ("errors", "shown"))
             result[f"pck{suffix}"] = pck(errors, shown)

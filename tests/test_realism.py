@@ -48,7 +48,9 @@ def sample(keypoints: np.ndarray, alone: bool = True, hidden: tuple = ()) -> dic
 
 def judge_that_says(keypoints: np.ndarray | None):
     person = None if keypoints is None else Person(keypoints, np.ones(12), 1.0)
-    return SimpleNamespace(find=lambda image, near: person)
+    return SimpleNamespace(
+        follow=lambda image, hip, up, radius: person, find=lambda image, near: None
+    )
 
 
 def test_left_landmarks_are_odd_and_right_ones_follow():
@@ -118,6 +120,21 @@ def test_whom_the_judge_sees_elsewhere_is_not_found():
     far = realism.give_verdict(judge_that_says(labels + 100), sample(labels))
     assert near.errors.max() < 0.1 and far.errors is None
     assert realism.give_verdict(judge_that_says(None), sample(labels)).errors is None
+
+
+def test_the_judge_is_told_where_the_person_is_and_detection_counts_apart():
+    labels = standing()
+    told = []
+    judge = judge_that_says(labels)
+    judge.follow = lambda image, *place: told.append(place)
+    judge.find = lambda image, near: Person(labels, np.ones(12), 1.0)
+    verdict = realism.give_verdict(judge, sample(labels))
+    assert verdict.errors is None and verdict.detected
+    ((hip, up, radius),) = told
+    assert np.allclose(hip, [112, 120]) and np.allclose(up, [0, -60])
+    assert radius == pytest.approx(realism.REACH_BEYOND_JOINTS * np.hypot(15, 90)), radius
+    result = realism.summarize([verdict])
+    assert result["found"] == 0 and result["detected"] == 1
 
 
 def test_shares_are_of_those_who_count():
