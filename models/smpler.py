@@ -175,7 +175,7 @@ class SMPLer(nn.Module):
             dtype: torch.bfloat16 computes backbone and blocks in it, for hardware that has it.
             backend: `onnxruntime` lets ONNX Runtime compute the backbone, on CPUs; it is exported
                 first, for half a minute.
-            compile: also use torch.compile, which takes a minute or more at the first batches.
+            compile: also use torch.compile, which takes about two minutes for each size of batch.
             cuda_graphs: record launches; by default on GPUs.
 
         Raises:
