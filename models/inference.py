@@ -14,6 +14,7 @@ from models.smpl import SMPL, Estimate
 from models.smpler import IMAGE_SIZE, SMPLer, SMPLerConfig
 
 BACKENDS = ("torch", "onnxruntime")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 GRAPH_SIZES = (1, 8, 32, 128)
 """Batch sizes for which CUDA graphs are recorded; others are filled up to the next."""
 TOLERANCE = 1e-4
@@ -121,8 +122,8 @@ def optimize_for_inference(
     device = model.mean.device
     if model.mean.dtype != torch.float32:
         raise ValueError(f"The model is {model.mean.dtype}; float32 weights are optimised.")
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype is {dtype}; use torch.float32 or torch.bfloat16.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype}; choose one of {', '.join(map(str, DTYPES))}.")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if backend == "onnxruntime" and (device.type != "cpu" or dtype != torch.float32):

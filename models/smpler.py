@@ -172,7 +172,8 @@ class SMPLer(nn.Module):
         This takes about two seconds; `backend="onnxruntime"` and `compile` take much longer.
 
         Args:
-            dtype: torch.bfloat16 computes backbone and blocks in it, for hardware that has it.
+            dtype: torch.float16 or bfloat16 computes backbone and blocks in it, for hardware that
+                has it; bfloat16 rounds eight times as coarsely.
             backend: `onnxruntime` lets ONNX Runtime compute the backbone, on CPUs; it is exported
                 first, for half a minute.
             compile: also use torch.compile, which takes about two minutes for each size of batch.

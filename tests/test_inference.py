@@ -111,7 +111,7 @@ def test_a_wrong_optimisation_is_noticed(monkeypatch):
     ("choices", "says"),
     [
         ({"cuda_graphs": True}, "CUDA graphs need a GPU.*cpu"),
-        ({"dtype": torch.float16}, "float16.*bfloat16"),
+        ({"dtype": torch.float64}, "float64.*float32.*float16.*bfloat16"),
         ({"backend": "tpu"}, "'tpu'.*torch, onnxruntime"),
         ({"backend": "onnxruntime", "dtype": torch.bfloat16}, "float32.*use backend 'torch'"),
     ],

@@ -1,0 +1,75 @@
+"""How far 16 bits move the body: python -m benchmarks.half_precision --checkpoint FILE --json FILE.
+
+The optimised model in bfloat16 and in float16 against the plain one in float32, on people of the
+open engine's fixed validation set. Only trained weights say anything: random ones amplify rounding.
+It needs no hardware that has these types, which torch imitates.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
+from models.pretrained import load_model, released_weights
+from models.smpler import SMPLer
+from utils.flags import positive
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+TARGET_MM = 1.0
+"""Mean distance by which a vertex may be moved."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, write the numbers; return 0, or 2 with one sentence."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="trained weights; default: the released ones")
+    add("--device", default="cpu")
+    add("--num", type=positive, default=200, help="samples of the validation set")
+    add("--batch", type=positive, default=8)
+    add("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args(argv)
+    try:
+        checkpoint = arguments.checkpoint or released_weights()
+        if checkpoint is None:
+            raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
+        model = load_model(None, checkpoint, device=arguments.device)
+        people = SyntheticPeople(model.smpl.body, split="val", seed=VALIDATION_SEED)
+    except (OSError, ValueError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    loader = DataLoader(people.first(arguments.num), batch_size=arguments.batch)
+    batches = [batch["image"].to(arguments.device) for batch in loader]
+    result = {"weights": checkpoint.name, "num": arguments.num, "device": arguments.device}
+    print(f"{checkpoint.name}, {arguments.num} people; at most {TARGET_MM:g} mm wanted")
+    for name, dtype in DTYPES.items():
+        mean, worst = measure(model, batches, dtype)
+        result |= {f"{name}_mm": mean, f"{name}_worst_mm": worst}
+        print(f"{name}: a vertex moves by {mean:.2f} mm, of the worst person by {worst:.2f} mm")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+@torch.inference_mode()
+def measure(
+    model: SMPLer, batches: list[Float[Tensor, "_ 3 224 224"]], dtype: torch.dtype
+) -> tuple[float, float]:
+    """Return the mean distance of the vertices, millimetres: of all, and of the worst person."""
+    fast = model.optimize_for_inference(dtype=dtype)
+    distances = []
+    for images in batches:
+        plain, found = model(images)[-1].vertices, fast(images)[-1].vertices
+        distances.append((plain - found).norm(dim=-1).mean(dim=1))
+    distances = 1000 * torch.cat(distances)
+    return distances.mean().item(), distances.max().item()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
