@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from utils.paths import display
@@ -59,7 +59,7 @@ def write_quantized(path: Path, state: Mapping[str, Tensor], about: dict) -> Non
     """
     tensors = quantize(state)
     metadata = {"format": FORMAT, "about": json.dumps(about), "sha256": _fingerprint(tensors)}
-    save_file(tensors, path, metadata)
+    path.write_bytes(save(tensors, metadata))  # save_file would hide it from other users
 
 
 def read_quantized(path: Path) -> dict:
