@@ -47,7 +47,8 @@ class FastSMPLer(nn.Module):
         if backend == "onnxruntime":
             self.model.backbone = OnnxBackbone(backbone, IMAGE_SIZE)
         else:
-            backbone.to(memory_format=torch.channels_last)
+            # autocast would convert the weights at every call
+            backbone.to(dtype=dtype, memory_format=torch.channels_last)
         self.model.blocks = nn.ModuleList(FastBlock(block) for block in self.model.blocks)
         if compile:
             parts = list(self.model.blocks)

@@ -74,6 +74,7 @@ def test_stage_1_models_are_optimised_as_well(num_blocks, monkeypatch):
 def test_bfloat16_is_near_and_leaves_the_body_in_float32(monkeypatch):
     model = tiny_model(monkeypatch)
     fast = model.optimize_for_inference(dtype=torch.bfloat16)
+    assert {p.dtype for p in fast.model.backbone.parameters()} == {torch.bfloat16}
     images = noise(2)
     with torch.no_grad():
         plain = model(images)[-1]
