@@ -35,6 +35,8 @@ class OnnxBackbone(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         # its threads would otherwise keep cores busy while torch computes
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # an untrained HRNet's maps shrink to numbers that CPUs compute slowly
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         model = program.model_proto.SerializeToString()
         self.session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
