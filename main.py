@@ -78,6 +78,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--supervise", choices=["last", "all"], default="last", help="stages that have a loss")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
+    add("--recompute", action="store_true", help="half the memory of activations, a longer step")
     add("--channels_last", action="store_true", help="memory layout of images and convolutions")
     add("--lr_schedule", choices=["constant", "cosine"], default="constant")
     add("--warmup_steps", type=whole, default=0, help="steps until the full learning rate")
@@ -132,6 +133,7 @@ def run(arguments: argparse.Namespace, processes: Processes) -> None:
     model = model.to(processes.device)
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    model.backbone.recompute = arguments.recompute
     if arguments.compile:
         for part in (model.backbone, *model.blocks):
             part.compile()

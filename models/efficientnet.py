@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.recompute import normalise, recomputing, saves_memory
+
 SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 """Variant -> factor of the channels, factor of the blocks."""
 STEM_CHANNELS = 32
@@ -31,7 +33,7 @@ OUTPUTS = (1, 2, 4, 6)
 class EfficientNetLite(nn.Module):
     """Four feature maps of one image, finest first, as `HRNet` gives them.
 
-    There is no classification head. Sides must be multiples of 32.
+    There is no classification head. Sides must be multiples of 32. `recompute` as of `HRNet`.
 
     Args:
         variant: a name in `SCALES`.
@@ -42,6 +44,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, variant: str = "lite0"):
         super().__init__()
+        self.recompute = False
         width, depth = SCALES[variant]
         self.stem = ConvNorm(3, STEM_CHANNELS, kernel=3, stride=2)
         self.stages = nn.ModuleList()
@@ -61,6 +64,12 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the four maps of normalised images."""
+        if saves_memory(self):
+            with recomputing():
+                return self._maps(images)
+        return self._maps(images)
+
+    def _maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         x = self.stem(images)
         maps = []
         for number, stage in enumerate(self.stages):
@@ -83,8 +92,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ _ _"]:
         """Refine a map."""
-        y = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.has_shortcut else y
+        y = self.depthwise(self.expand(x))
+        return self.project(y, shortcut=x if self.has_shortcut else None)
 
 
 class ConvNorm(nn.Module):
@@ -109,11 +118,13 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels, eps=1e-3)
         self.activation = nn.ReLU6(inplace=True) if activation else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ _ _"]:
-        """Map channels."""
+    def forward(
+        self, x: Float[Tensor, "b c h w"], shortcut: Float[Tensor, "b _ _ _"] | None = None
+    ) -> Float[Tensor, "b _ _ _"]:
+        """Map channels; a shortcut is added before the activation."""
         if self.padding:
             x = F.pad(x, self.padding)
-        return self.activation(self.norm(self.conv(x)))
+        return normalise(self.norm, self.conv(x), shortcut, self.activation)
 
 
 def _round_channels(channels: float, divisor: int = 8) -> int:

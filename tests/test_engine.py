@@ -1,10 +1,13 @@
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.losses import SMPLLoss
 from models.smpl import SMPL, GenderedSMPL
 from tests.test_smpl import random_pose
 from utils.distributed import Processes
@@ -16,7 +19,7 @@ from utils.engine import (
     summarise,
     train_one_epoch,
 )
-from utils.geometry import axis_angle_to_rotmat
+from utils.geometry import axis_angle_to_rotmat, rot6d_to_rotmat
 from utils.joints import SMPL_NAMES, mirrored
 from utils.report import Evaluation
 
@@ -166,8 +169,86 @@ def test_supervising_all_stages_teaches_the_early_ones(supervise, moves_first):
         learning_rate=lambda step: 0.1,
         first_step=0,
         supervise=supervise,
-        after_step=lambda step, terms, batch, estimates: seen.append(terms["error"]),
+        after_step=lambda step, losses, batch, estimates: seen.append(losses.latest["error"]),
     )
     # the stages' errors are 1 and 9
     assert seen == [5.0 if moves_first else 9.0]
     assert (model.first.item() != 1.0) == moves_first and model.second.item() != 2.0
+
+
+class BrokenLoss(SquaredError):
+    """Becomes NaN at the third step."""
+
+    calls = 0
+
+    def forward(self, estimate, batch):
+        self.calls += 1
+        return {"error": estimate.square().mean() * (float("nan") if self.calls == 3 else 1)}
+
+
+@pytest.mark.parametrize(("read_every", "steps_done"), [(1, 2), (4, 3), (100, 8)])
+def test_a_broken_loss_is_named_at_the_next_reading(read_every, steps_done):
+    model, seen = TwoStages(), []
+    with pytest.raises(FloatingPointError, match="not finite at step 2: error nan"):
+        train_one_epoch(
+            model,
+            BrokenLoss(),
+            [{"image": torch.ones(3)}] * 8,
+            torch.optim.SGD(model.parameters(), lr=0.01),
+            Precision(torch.device("cpu")),
+            learning_rate=lambda step: 0.01,
+            first_step=0,
+            read_every=read_every,
+            after_step=lambda step, *_: seen.append(step),
+        )
+    assert len(seen) == steps_done, seen
+
+
+class CountReadings(TorchDispatchMode):
+    """Counts what would make the program wait for a GPU."""
+
+    names = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::_to_copy")
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func._schema.name] += func._schema.name in self.names
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_in_a_step_waits_for_the_device(tiny_body):
+    layer = SMPL(tiny_body)
+    _, batch = tiny_batch(layer)
+    batch |= {"image": torch.zeros(3, 1), "keypoints_2d": torch.ones(3, 14, 3)}
+    model, criterion = OneBody(layer), SMPLLoss(layer)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    with CountReadings() as readings:
+        train_one_epoch(
+            model,
+            criterion,
+            [batch] * 3,
+            optimizer,
+            Precision(torch.device("cpu")),
+            learning_rate=lambda step: 0.01,
+            first_step=0,
+            clip_grad=1.0,
+            read_every=100,
+        )
+    waits = {name: count for name, count in readings.counts.items() if count}
+    assert not waits, waits
+
+
+class OneBody(torch.nn.Module):
+    """The same pose for every image."""
+
+    def __init__(self, layer: SMPL):
+        super().__init__()
+        self.layer = [layer]
+        self.rot6d = torch.nn.Parameter(torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24, 1))
+
+    def forward(self, images):
+        rotmat = rot6d_to_rotmat(self.rot6d).expand(len(images), -1, -1, -1)
+        zeros = torch.zeros(len(images), 10)
+        return [self.layer[0].estimate(rotmat, zeros, torch.ones(len(images), 3))]

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,63 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     }
 
 
+def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Bring batches to the device; to a GPU, the next one travels while this one is used."""
+    if device.type != "cuda":
+        yield from (to_device(batch, device) for batch in loader)
+        return
+    stream, waiting = torch.cuda.Stream(device), None
+    for batch in loader:
+        with torch.cuda.stream(stream):
+            following = to_device(batch, device), stream.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = following
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    """Let the GPU's work wait until the batch is there; this program does not wait."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(copied)
+    for value in batch.values():
+        if isinstance(value, Tensor):
+            value.record_stream(stream)  # its memory is not given away while it is in use
+    return batch
+
+
+class LossLog:
+    """Loss terms that stay on the device until someone reads them, for reading waits for a GPU."""
+
+    def __init__(self):
+        self.latest: dict[str, float] = {}
+        """Terms of the last step that was read."""
+        self._unread: list[tuple[int, dict[str, Tensor]]] = []
+
+    def add(self, step: int, terms: dict[str, Tensor]) -> None:
+        """Note the terms of a step."""
+        self._unread.append((step, {name: term.detach() for name, term in terms.items()}))
+
+    def read(self) -> dict[str, float]:
+        """Return the terms of the last step.
+
+        Raises:
+            FloatingPointError: a loss since the last reading is not finite; the message holds the
+                first such step and every term.
+        """
+        if self._unread:
+            steps, unread = zip(*self._unread, strict=True)
+            self._unread = []
+            rows = torch.stack([torch.stack(list(terms.values())) for terms in unread]).tolist()
+            for step, row in zip(steps, rows, strict=True):
+                self.latest = dict(zip(unread[0], row, strict=True))
+                if not math.isfinite(sum(row)):
+                    text = ", ".join(f"{name} {value:g}" for name, value in self.latest.items())
+                    raise FloatingPointError(f"The loss is not finite at step {step}: {text}.")
+        return self.latest
+
+
 def train_one_epoch(
     model: nn.Module,
     criterion: nn.Module,
@@ -49,7 +106,8 @@ def train_one_epoch(
     first_step: int,
     clip_grad: float | None = None,
     supervise: str = "last",
-    after_step: Callable[[int, dict[str, float], Batch, list], None] = lambda *_: None,
+    read_every: int = 1,
+    after_step: Callable[[int, LossLog, Batch, list], None] = lambda *_: None,
 ) -> int:
     """Train on all batches of the loader.
 
@@ -58,18 +116,19 @@ def train_one_epoch(
         first_step: number of the first batch's step.
         clip_grad: largest norm of the gradient.
         supervise: `last`: the loss is the last estimate's; `all`: the mean over all stages.
+        read_every: steps between readings of the losses; with 1, each step waits for its loss.
         after_step: told the steps done, the weighted loss terms, the batch and the estimates.
 
     Returns:
         The number of the step after the last.
 
     Raises:
-        FloatingPointError: the loss is not finite; the message holds the step and every term.
+        FloatingPointError: the loss is not finite; the message holds the step and every term. It
+            is raised when the losses are read, before the weights change if that is every step.
     """
     model.train()
-    step = first_step
-    for batch in loader:
-        batch = to_device(batch, precision.device)
+    step, losses = first_step, LossLog()
+    for batch in on_device(loader, precision.device):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         with precision.autocast():
@@ -80,17 +139,17 @@ def train_one_epoch(
         stages = [criterion(estimate, batch) for estimate in estimates]
         terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
         loss = sum(terms.values())
-        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        if not math.isfinite(sum(values.values())):
-            text = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            raise FloatingPointError(f"The loss is not finite at step {step}: {text}.")
+        losses.add(step, terms)
+        if (step + 1) % read_every == 0:
+            losses.read()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip_grad is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
         optimizer.step()
         step += 1
-        after_step(step, values, batch, estimates)
+        after_step(step, losses, batch, estimates)
+    losses.read()
     return step
 
 
