@@ -4,10 +4,13 @@ On the CPU: finished training crops (drawn, rendered, developed, labelled) of on
 core, in wall-clock and in CPU time; the second is what a core gives when others want it too. On a
 GPU: batches that are rendered and stay there, with the memory that they take; worker processes
 draw the scenes. A quarter of the way is not counted: compiled code is loaded then.
+
+The baseline of a core is the same crop through the torch renderer, which runs where numba is not
+installed; they take turns, one such crop for many of ours. The baseline of a GPU is a core.
 """
 
 import argparse
-import json
+import copy
 import time
 from pathlib import Path
 
@@ -15,10 +18,14 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.loader import cpu_name
+from benchmarks.timing import machine, write
+from datasets import synthetic
 from datasets.synthetic import SyntheticPeople
 from datasets.synthetic_batches import SyntheticBatches
+from datasets.torch_renderer import TorchSceneRenderer
 from models.body import open_body
+
+CROPS_PER_BASELINE = 40
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -36,27 +43,36 @@ def main(argv: list[str] | None = None) -> dict:
     stream = SyntheticPeople(open_body())
     if device.type == "cuda":
         crops = arguments.crops or 8192
+        core = measure_crops(stream, 50)
         result = measure_batches(stream, device, crops, arguments.batch, arguments.num_workers)
-        result |= {"gpu": torch.cuda.get_device_name(device)}
+        result |= {"baseline_ms": core["ours_ms"], "ours_ms": 1000 / result["crops_per_second"]}
     else:
         result = measure_crops(stream, arguments.crops or 200)
-    result |= {"device": device.type, "cpu": cpu_name(), "torch": torch.__version__}
+    result["throughput_ratio"] = result["baseline_ms"] / result["ours_ms"]
+    result |= machine(device)
     for name, value in result.items():
         print(f"{name:32}{value:.2f}" if isinstance(value, float) else f"{name:32}{value}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(arguments.json, result)
     return result
 
 
 def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
-    """Make crops on one core, one after the other."""
+    """Make crops on one core, one after the other; between them a few by the plain renderer."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    plain = copy.copy(stream)
+    panoramas = synthetic.load_wardrobe().split(stream.split).panoramas
+    plain.renderer = TorchSceneRenderer(stream.people, panoramas)
     ahead = max(crops // 4, 1)
     for index in range(ahead):
         stream.sample(index)
-    wall, cpu = [], []
+    plain.sample(0)
+    wall, cpu, baseline = [], [], []
     for index in range(ahead, ahead + crops):
+        if (index - ahead) % CROPS_PER_BASELINE == 0:
+            start = time.perf_counter()
+            plain.sample(index)
+            baseline.append(time.perf_counter() - start)
         start = time.perf_counter(), time.process_time()
         stream.sample(index)
         wall.append(time.perf_counter() - start[0])
@@ -65,7 +81,8 @@ def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
         "crops": crops,
         "crops_per_second_per_core": crops / sum(wall),
         "crops_per_second_of_cpu_time": crops / sum(cpu),
-        "median_ms": 1000 * float(np.median(wall)),
+        "ours_ms": 1000 * float(np.median(wall)),
+        "baseline_ms": 1000 * float(np.median(baseline)),
     }
 
 

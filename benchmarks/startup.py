@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.loader import cpu_name
+from benchmarks.timing import machine, write
 from utils.paths import ROOT, SAMPLES
 
 HEAVY = ("torchvision.ops", "scipy.spatial.transform", "scipy.sparse", "trimesh")
@@ -52,13 +52,12 @@ def main(argv: list[str] | None = None) -> dict:
     result = {"baseline_ms": baseline, "ours_ms": ours, "throughput_ratio": baseline / ours}
     result |= {"import_torch_ms": torch_ms, "baseline_imports": heavy}
     result |= {"ours_best_ms": 1000 * min(times["ours"]), "rounds": arguments.rounds}
-    result |= {"device": arguments.device, "torch": torch.__version__, "cpu": cpu_name()}
+    result |= machine(torch.device(arguments.device))
     print(f"{'to the first result, s':28}{'median':>8}")
     print(f"{'import torch alone':28}{torch_ms / 1000:8.2f}")
     print(f"{'demo, heavy imports first':28}{baseline / 1000:8.2f}")
     print(f"{'demo':28}{ours / 1000:8.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(arguments.json, result)
     return result
 
 

@@ -1,24 +1,22 @@
 """A training step, ours against the published formulation: python -m benchmarks.training.
 
 Time of forward pass, loss, backward pass and Adam, and the memory that the forward pass leaves
-behind for the backward pass; three in turns on the same data and parameters: the published
+behind for the backward pass; three in turns on the same data: the published
 formulation (float32, eager, contiguous), ours, and ours with --recompute. Memory is compared in
 one precision. Images are noise and labels are zero, which changes neither.
 """
 
 import argparse
-import json
-import time
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.loader import cpu_name
 from benchmarks.published_model import PublishedSMPLer
+from benchmarks.timing import machine, take_turns, write
 from models.body import open_body
 from models.losses import SMPLLoss
 from models.smpler import PRESETS, SMPLer, build_smpler
@@ -33,23 +31,16 @@ def main(argv: list[str] | None = None) -> dict:
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     model = build_smpler(PRESETS[arguments.preset], open_body()).to(device).train()
-    if arguments.compile:
-        for part in (model.backbone, *model.blocks):  # the published formulation passes them by
-            part.compile()
     result = measure(model, random_batch(arguments.batch, device), arguments)
     result |= {name: getattr(arguments, name) for name in ("batch", "preset", "bf16", "compile")}
-    result |= {"device": device.type, "threads": torch.get_num_threads(), "cpu": cpu_name()}
-    result["torch"] = torch.__version__
-    if device.type == "cuda":
-        result["gpu"] = torch.cuda.get_device_name(device)
+    result |= machine(device)
     print(f"{'':24}{'ms a step':>12}{'images/s':>10}{'MiB an image':>14}")
     for name in ("baseline", "ours", "recompute"):
         row = [result[f"{name}_{what}"] for what in ("ms", "images_per_second", "mib_per_image")]
         print(f"{name:24}{row[0]:12.0f}{row[1]:10.2f}{row[2]:14.1f}")
     ratio, memory = result["throughput_ratio"], result["recompute_memory_ratio"]
     print(f"ours / baseline: speed {ratio:.2f}, memory {result['memory_ratio']:.2f} ({memory:.2f})")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(arguments.json, result)
     return result
 
 
@@ -74,25 +65,29 @@ def measure(model: SMPLer, batch: dict[str, Tensor], arguments: argparse.Namespa
     """Time the three in turns (medians), and weigh what each keeps."""
     size, device = len(batch["image"]), batch["image"].device
     ours = Precision(device, arguments.bf16)
-    published = PublishedSMPLer(model).train()
+    twin = copy.deepcopy(model)
+    published = PublishedSMPLer(twin).train()
+    own_batch = batch
+    if arguments.channels_last:
+        model.to(memory_format=torch.channels_last)
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        own_batch = batch | {"image": image}
+    if arguments.compile:
+        for part in (model.backbone, *model.blocks):
+            part.compile()
     runs = {
-        "baseline": Run(published, model, batch, Precision(device)),
-        "ours": Run(model, model, batch, ours, arguments.channels_last),
-        "recompute": Run(model, model, batch, ours, arguments.channels_last, recompute=True),
+        "baseline": Run(published, twin, batch, Precision(device)),
+        "ours": Run(model, model, own_batch, ours),
+        "recompute": Run(model, model, own_batch, ours, recompute=True),
     }
-    times = {name: [] for name in runs}
-    for number in range(arguments.rounds + 1):
-        for name, run in runs.items():
-            run.prepare()
-            seconds = run.step()
-            if number:  # in the first, everything is loaded, allocated and compiled
-                times[name].append(seconds)
+    ways = {name: run.step for name, run in runs.items()}
+    times = take_turns(ways, arguments.rounds, device)
     result = {}
     for name, run in runs.items():
-        median = float(np.median(times[name]))
-        result |= {f"{name}_ms": 1000 * median, f"{name}_images_per_second": size / median}
+        result[f"{name}_ms"] = times[name]
+        result[f"{name}_images_per_second"] = 1000 * size / times[name]
         if name == "baseline":
-            run = Run(published, model, batch, ours)
+            run = Run(published, twin, batch, ours)
         run.prepare()
         result[f"{name}_mib_per_image"] = kept_bytes(run.loss, device)[0] / size / 2**20
         if device.type == "cuda":
@@ -109,7 +104,8 @@ class Run:
 
     Args:
         network: what is trained: `model`, or the published formulation round its parts.
-        model: whose backbone is prepared, and whose body makes the loss's targets.
+        model: its body makes the loss's targets.
+        recompute: whether its backbone does.
     """
 
     def __init__(
@@ -118,20 +114,16 @@ class Run:
         model: SMPLer,
         batch: dict[str, Tensor],
         precision: Precision,
-        channels_last: bool = False,
         recompute: bool = False,
     ):
         self.network, self.model, self.precision = network, model, precision
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.batch = batch | {"image": batch["image"].contiguous(memory_format=self.layout)}
-        self.recompute = recompute
+        self.batch, self.recompute = batch, recompute
         self.criterion = SMPLLoss(model.smpl)
         fused = True if network is model else None  # None: the library's default
         self.optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=fused)
 
     def prepare(self) -> None:
-        """Put the shared model into this run's state."""
-        self.model.to(memory_format=self.layout)
+        """Free the gradients, and put the model into this run's state."""
         self.model.backbone.recompute = self.recompute
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -141,14 +133,11 @@ class Run:
             estimate = self.network(self.batch["image"])[-1]
         return sum(self.criterion(estimate, self.batch).values())
 
-    def step(self) -> float:
-        """Do a whole step; return its seconds."""
-        synchronize(self.precision.device)
-        start = time.perf_counter()
+    def step(self) -> None:
+        """Do a whole step."""
+        self.prepare()
         self.loss().backward()
         self.optimizer.step()
-        synchronize(self.precision.device)
-        return time.perf_counter() - start
 
 
 def random_batch(size: int, device: torch.device) -> dict[str, Tensor]:
@@ -182,12 +171,6 @@ def peak_bytes(function: Callable[[], Any], device: torch.device) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     function()
     return torch.cuda.max_memory_allocated(device)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def test_it_counts_crops_and_writes_what_it_prints(monkeypatch, tmp_path, capsys
     finally:
         torch.set_num_threads(threads)
     assert json.loads((tmp_path / "numbers.json").read_text()) == result
+    assert result["throughput_ratio"] == result["baseline_ms"] / result["ours_ms"] > 0
     assert result["crops"] == 2 and result["crops_per_second_per_core"] > 0
     assert "crops_per_second_per_core" in capsys.readouterr().out
 
