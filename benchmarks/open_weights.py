@@ -1,10 +1,11 @@
 """What released weights are worth: the table of the model card, pretrained/MODEL_CARD.md.
 
 `python -m benchmarks.open_weights --json FILE` measures on the open engine's fixed validation set
-MPJPE, PA-MPJPE and MPVE, with the crop as it is and with one that is moved and scaled by 5, 10 and
-20 %; how far the answer to the mirrored crop is from the mirrored answer; what int8 costs, if the
-float checkpoint is given; and, with `--photos` or `--video`, the share of joints within 0.2 torso
-lengths of BlazePose's (`benchmarks.real_photos`), whose pictures `--out` keeps to be looked at.
+MPJPE, PA-MPJPE and MPVE; on its first `--few` samples what a crop costs that is moved and scaled by
+5, 10 and 20 %, how far the answer to the mirrored crop is from the mirrored answer, and what int8
+costs, if the float checkpoint is given; with `--photos` or `--video`, the share of joints within
+0.2 torso lengths of BlazePose's (`benchmarks.real_photos`), whose pictures `--out` keeps to be
+looked at.
 """
 
 import argparse
@@ -52,13 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    result = {"weights": display(checkpoint), "device": args.device, "samples": args.num}
+    result = {"weights": display(checkpoint), "device": args.device}
+    result |= {"samples": args.num, "few": args.few}
     result |= measure_on_open(model, args)
-    if args.float_checkpoint:
-        exact = load_model(None, args.float_checkpoint, device=args.device)
-        plain = means(exact, crops(model.smpl.body, args.num), args)
-        result |= {f"{name}_float": value for name, value in plain.items()}
-        result["int8_cost"] = result["mpjpe"] - plain["mpjpe"]
     for name, photos, people in sources_of_photos(args):
         result |= measure_on_photos(model, judge, name, photos, people, args.out)
     print_table(result)
@@ -79,7 +76,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--batch", type=int, default=16)
     add("--num_workers", type=int, default=2, help="that render")
     add("--num", type=int, default=VALIDATION_SIZE, help="samples of the validation set")
-    add("--num_jitter", type=int, default=500, help="samples for each size of jitter")
+    add("--few", type=int, default=500, help="samples for jitter, mirroring and int8")
     add("--photos", type=Path, nargs="*", default=[], help="folders of photos of one person each")
     add("--video", action="store_true", help="judge frames of Sports2D's video, of two people")
     add("--frames", type=int, default=10, help="of the video")
@@ -121,22 +118,32 @@ def crops(body: Body, count: int, amount: float = 0.0) -> Dataset:
 
 def measure_on_open(model: SMPLer, args: argparse.Namespace) -> dict[str, float]:
     """Return the metrics on the validation set, millimetres."""
-    body = model.smpl.body
-    mirroring = []
-    errors = per_sample(model, crops(body, args.num), args, watch_mirroring(model, mirroring))
+    body, few = model.smpl.body, min(args.num, args.few)
+    errors = per_sample(model, crops(body, args.num), args)
     result = {name: value["mean_mm"] for name, value in summarise(errors).items()}
-    result["mirror_difference"] = 1000 * float(torch.cat(mirroring).mean())
-    few = min(args.num, args.num_jitter)
+    plain = 1000 * float(np.mean(errors["mpjpe"][:few]))
     for amount in JITTERS:
         moved = means(model, crops(body, few, amount), args)
-        plain = 1000 * float(np.mean(errors["mpjpe"][:few]))
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
+    mirroring = []
+    watch = watch_mirroring(model, mirroring)
+    if args.float_checkpoint:
+        exact = load_model(None, args.float_checkpoint, device=args.device)
+        result["int8_cost"] = plain - means(exact, crops(body, few), args, watch)["mpjpe"]
+    else:
+        means(model, crops(body, few), args, watch)
+    result["mirror_difference"] = 1000 * float(torch.cat(mirroring).mean())
     return result
 
 
-def means(model: SMPLer, samples: Dataset, args: argparse.Namespace) -> dict[str, float]:
+def means(
+    model: SMPLer,
+    samples: Dataset,
+    args: argparse.Namespace,
+    watch: Callable[[dict], dict] = lambda batch: batch,
+) -> dict[str, float]:
     """Return the mean of each metric, millimetres."""
-    summary = summarise(per_sample(model, samples, args))
+    summary = summarise(per_sample(model, samples, args, watch))
     return {name: value["mean_mm"] for name, value in summary.items()}
 
 
