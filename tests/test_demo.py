@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 import trimesh
 
 import demo
+from models import pretrained
+from models.pretrained import released_weights
 from tests import standin
 from tests.tiny_model import tiny_model
 from utils.geometry import project
@@ -34,10 +37,22 @@ def test_every_promised_file_is_written(results):
     assert {path.name for path in out.iterdir()} == promised
 
 
-def test_it_says_in_one_line_that_nothing_is_trained(results):
-    _, done = results
-    assert done.stderr.count("No trained weights") == 1, done.stderr
-    assert "Traceback" not in done.stderr
+def test_it_runs_on_the_shipped_weights_and_names_them(results):
+    out, done = results
+    assert "No trained weights" not in done.stderr, done.stderr
+    person = np.load(out / "im01_0.npz")
+    assert str(person["weights"]) == released_weights().name
+
+
+def test_without_weights_it_says_so_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(pretrained, "RELEASED_FILES", {})
+    written = []
+    monkeypatch.setattr(demo, "write_results", lambda photo, people, *_: written.extend(people))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run("--bbox", "100,50,200,400", "--device", "cpu", "--out_dir", tmp_path) == 0
+    assert capsys.readouterr().err.count("No trained weights") == 1
+    assert [person.weights for person in written] == ["initial parameters"]
 
 
 def test_pictures_have_the_photos_size_and_show_a_body(results):
@@ -84,7 +99,7 @@ def test_json_is_the_npz(results):
     content = json.loads((results[0] / "im01_0.json").read_text())
     person = np.load(results[0] / "im01_0.npz")
     assert set(content) == set(person.files)
-    assert content["weights"] == "initial parameters" and content["body"] == "open"
+    assert content["weights"] == released_weights().name and content["body"] == "open"
 
 
 def run(*arguments) -> int:
