@@ -37,6 +37,11 @@ def smpler_lite(checkpoint=None, body=None, regressor=None, device="cpu"):
     return load_model("smpler-lite", checkpoint, body, regressor, device)
 
 
+def smpler_blaze(checkpoint=None, body=None, regressor=None, device="cpu"):
+    """SMPLer on BlazePose's landmark network; arguments as `smpler`."""
+    return load_model("smpler-blaze", checkpoint, body, regressor, device)
+
+
 def smpler_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
     """The stage-1 model: HRNet-W32 and the initial regressor; arguments as `smpler`."""
     return load_model("smpler-backbone", checkpoint, body, regressor, device)
@@ -50,6 +55,11 @@ def smpler_l_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
 def smpler_lite_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
     """The stage-1 model of SMPLer-lite; arguments as `smpler`."""
     return load_model("smpler-lite-backbone", checkpoint, body, regressor, device)
+
+
+def smpler_blaze_backbone(checkpoint=None, body=None, regressor=None, device="cpu"):
+    """The stage-1 model of SMPLer-blaze; arguments as `smpler`."""
+    return load_model("smpler-blaze-backbone", checkpoint, body, regressor, device)
 
 
 def body(body=None, regressor=None, device="cpu") -> torch.nn.Module:

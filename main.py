@@ -76,6 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("beyond the published").add_argument
     add("--backbone", choices=list(BACKBONES), help="instead of HRNet of --hrnet_type")
     add("--supervise", choices=["last", "all"], default="last", help="stages that have a loss")
+    add("--w_betas", type=weight, default=0.0, help="weight of a loss on betas")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
     add("--recompute", action="store_true", help="half the memory of activations, a longer step")
@@ -133,6 +134,11 @@ def run(arguments: argparse.Namespace, processes: Processes) -> None:
     model = model.to(processes.device)
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if arguments.recompute and not hasattr(model.backbone, "recompute"):
+        raise ValueError(
+            f"--recompute saves what batch normalisation needs, and {model.config.backbone} has "
+            "none; leave it out."
+        )
     model.backbone.recompute = arguments.recompute
     if arguments.compile:
         for part in (model.backbone, *model.blocks):
@@ -300,7 +306,7 @@ def draw_batch(
     return np.concatenate(beside_overlays(batch["image"], estimate, faces, color, _NUM_DRAWN))
 
 
-_LOSS_WEIGHTS = ("vert", "2dj", "3dj", "theta")
+_LOSS_WEIGHTS = ("vert", "2dj", "3dj", "theta", "betas")
 _NUM_DRAWN = 4
 
 

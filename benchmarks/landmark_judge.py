@@ -15,11 +15,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
 from scripts.build_person_detector import WHEEL
+from scripts.convert_blazepose import TFLITE, TFLITE_SHA256
 from scripts.wheels import read_from_wheel
 from utils.joints import KEYPOINT_NAMES
 
-TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
-TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
 CACHE = Path.home() / ".cache" / "smpler"
 
 INPUT_SIDE = 256

@@ -1,4 +1,4 @@
-"""Weights that a backbone starts from: HRNet's pose weights, EfficientNet-Lite's of ImageNet."""
+"""Weights that a backbone starts from: of pose estimation, or of ImageNet."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,11 @@ from utils.paths import PRETRAINED, display
 BACKBONE_FILES = {
     "hrnet-w32": PRETRAINED / "hrnet" / "pose_hrnet_w32_256x256.pth",
     "hrnet-w48": PRETRAINED / "hrnet" / "pose_hrnet_w48_256x192.pth",
-} | {f"efficientnet-{name}": PRETRAINED / f"efficientnet_{name}.pt" for name in SCALES}
-"""Backbone -> file: HRNet's published pose weights (W32 trained on MPII, W48 on COCO), and what
-`python -m scripts.convert_imagenet` writes."""
+    **{f"efficientnet-{name}": PRETRAINED / f"efficientnet_{name}.pt" for name in SCALES},
+    "blazepose-full": PRETRAINED / "blazepose_full.pt",
+}
+"""Backbone -> file: HRNet's published pose weights (W32 trained on MPII, W48 on COCO); what
+`python -m scripts.convert_imagenet` writes; what `python -m scripts.convert_blazepose` writes."""
 
 
 def load_backbone(backbone: nn.Module, path: str | Path) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class EfficientNetLite(nn.Module):
 
     pixel_mean = (127 / 255,) * 3
     pixel_std = (128 / 255,) * 3
+    finest_side = 56
 
     def __init__(self, variant: str = "lite0"):
         super().__init__()

@@ -27,6 +27,7 @@ class HRNet(nn.Module):
 
     pixel_mean = (0.485, 0.456, 0.406)
     pixel_std = (0.229, 0.224, 0.225)
+    finest_side = 56
 
     def __init__(self, width: int):
         super().__init__()

@@ -12,7 +12,8 @@ from utils.metrics import center_on_hips
 class SMPLLoss(nn.Module):
     """The weighted terms of one estimate against a batch of `datasets.human_mesh`.
 
-    A term that no sample is annotated for is zero. There is no loss on betas or camera.
+    A term that no sample is annotated for is zero. An estimate without vertices has no such term.
+    The paper has no loss on betas or camera; one on betas can be added.
 
     Args:
         smpl: the body that makes the target's vertices; the model's own.
@@ -20,6 +21,9 @@ class SMPLLoss(nn.Module):
         w_3dj: weight of the 3D keypoints' error, both sides relative to the middle of the hips.
         w_2dj: weight of the 2D keypoints' error, crop coordinates.
         w_theta: weight of the rotation matrices' L1.
+        w_betas: weight of the betas' mean squared error; with 0, the published loss, there is no
+            such term. A network that is not sure of the pose otherwise shrinks and bends the body
+            to be less wrong.
         joint_criterion: `mse` or `l1`, of the keypoints.
     """
 
@@ -30,6 +34,7 @@ class SMPLLoss(nn.Module):
         w_3dj: float = 1000.0,
         w_2dj: float = 100.0,
         w_theta: float = 50.0,
+        w_betas: float = 0.0,
         joint_criterion: str = "mse",
     ):
         super().__init__()
@@ -39,6 +44,7 @@ class SMPLLoss(nn.Module):
             "keypoints_3d": w_3dj,
             "keypoints_2d": w_2dj,
             "rotmat": w_theta,
+            "betas": w_betas,
         }
         self.joint_error = {"mse": torch.square, "l1": torch.abs}[joint_criterion]
 
@@ -46,17 +52,13 @@ class SMPLLoss(nn.Module):
         """Return the weighted terms by name; their sum is what is minimised."""
         with torch.no_grad():
             rotmat = axis_angle_to_rotmat(batch["pose"].unflatten(1, (24, 3)))
-            target = self.smpl(rotmat, batch["betas"])
         has_smpl, has_3d = batch["has_smpl"], batch["has_keypoints_3d"]
-        vertices = estimate.vertices - estimate.pelvis[:, None]
-        target_vertices = target.vertices - target.pelvis[:, None]
         keypoints_3d, confidence_3d = batch["keypoints_3d"].split([3, 1], dim=-1)
         keypoints_2d, confidence_2d = batch["keypoints_2d"].split([2, 1], dim=-1)
         error_3d = self.joint_error(
             center_on_hips(estimate.keypoints_3d) - center_on_hips(keypoints_3d)
         )
         terms = {
-            "vertices": _mean_over((vertices - target_vertices).abs(), has_smpl),
             "keypoints_3d": _mean_over(confidence_3d * error_3d, has_3d),
             # where nothing is annotated, confidence alone says so
             "keypoints_2d": (
@@ -64,6 +66,14 @@ class SMPLLoss(nn.Module):
             ).mean(),
             "rotmat": _mean_over((estimate.rotmat - rotmat).abs(), has_smpl),
         }
+        if estimate.vertices is not None:
+            with torch.no_grad():
+                target = self.smpl(rotmat, batch["betas"])
+            vertices = estimate.vertices - estimate.pelvis[:, None]
+            target_vertices = target.vertices - target.pelvis[:, None]
+            terms["vertices"] = _mean_over((vertices - target_vertices).abs(), has_smpl)
+        if self.weights["betas"]:
+            terms["betas"] = _mean_over((estimate.betas - batch["betas"]).square(), has_smpl)
         return {name: self.weights[name] * term for name, term in terms.items()}
 
 

@@ -27,6 +27,7 @@ from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, display, first_present
 
 RELEASED_FILES = {
+    "smpler-blaze": PRETRAINED / "smpler_open_blaze.safetensors",
     "smpler": PRETRAINED / "smpler_open_w32.safetensors",
     "smpler-lite": PRETRAINED / "smpler_open_lite.safetensors",
 }
@@ -222,6 +223,8 @@ def _regressor_beside(body: Body, inside: Body | None) -> np.ndarray | None:
 def _config_from_shapes(state: Mapping[str, Tensor], source: str) -> SMPLerConfig:
     """Infer the configuration of weights that come without one."""
     blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    if "backbone.world_landmarks.weight" in state:
+        return SMPLerConfig("blazepose-full", num_blocks=len(blocks))
     if "backbone.stem.conv.weight" in state:
         for variant in SCALES:
             with torch.device("meta"):

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.blazepose_landmark import BlazePoseBackbone
 from models.body import Body, mean_parameters
 from models.efficientnet import SCALES, EfficientNetLite
 from models.hrnet import WIDTHS, HRNet
@@ -16,10 +17,13 @@ from models.transformer import QueryEmbedding, TransformerBlock
 from utils.geometry import rot6d_to_rotmat
 
 IMAGE_SIZE = 224
-BACKBONES = {f"hrnet-{name}": partial(HRNet, width) for name, width in WIDTHS.items()} | {
-    f"efficientnet-{name}": partial(EfficientNetLite, name) for name in SCALES
+BACKBONES = {
+    **{f"hrnet-{name}": partial(HRNet, width) for name, width in WIDTHS.items()},
+    **{f"efficientnet-{name}": partial(EfficientNetLite, name) for name in SCALES},
+    "blazepose-full": BlazePoseBackbone,
 }
-"""Each gives four maps of 1/4 to 1/32 of the image's side, and tells the pixels it expects."""
+"""Each gives four maps, each half as wide as the one before, and tells how wide the finest of a
+224-pixel crop is, the maps' channels, and the pixels it expects."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ PRESETS = {
     "smpler": SMPLerConfig(backbone="hrnet-w32"),
     "smpler-l": SMPLerConfig(backbone="hrnet-w48"),
     "smpler-lite": SMPLerConfig(backbone="efficientnet-lite0"),
+    "smpler-blaze": SMPLerConfig(backbone="blazepose-full"),
     "smpler-backbone": SMPLerConfig(backbone="hrnet-w32", num_blocks=0),
     "smpler-l-backbone": SMPLerConfig(backbone="hrnet-w48", num_blocks=0),
     "smpler-lite-backbone": SMPLerConfig(backbone="efficientnet-lite0", num_blocks=0),
+    "smpler-blaze-backbone": SMPLerConfig(backbone="blazepose-full", num_blocks=0),
 }
 
 
@@ -99,7 +105,7 @@ class SMPLer(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 channels,
-                side=IMAGE_SIZE // 4,
+                side=self.backbone.finest_side,
                 dim=config.dim,
                 num_units=config.num_units,
                 num_heads=config.num_heads,

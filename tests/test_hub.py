@@ -18,9 +18,11 @@ def load(name: str, **arguments):
         ("smpler", 4),
         ("smpler_l", 4),
         ("smpler_lite", 4),
+        ("smpler_blaze", 4),
         ("smpler_backbone", 1),
         ("smpler_l_backbone", 1),
         ("smpler_lite_backbone", 1),
+        ("smpler_blaze_backbone", 1),
     ],
 )
 def test_every_entry_gives_a_model_in_eval_mode_that_answers_in_stages(name, stages):

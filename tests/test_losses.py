@@ -1,5 +1,7 @@
 import gzip
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,6 +186,26 @@ def test_terms_without_samples_are_zero(tiny_body):
     batch["keypoints_2d"][..., 2] = 0
     terms = SMPLLoss(layer)(tiny_estimate(layer, 4), batch)
     assert all(term == 0 for term in terms.values()), terms
+
+
+def test_without_vertices_only_their_term_is_missing(tiny_body):
+    layer = SMPL(tiny_body)
+    batch = golden_batch(torch.float32)
+    estimate = tiny_estimate(layer, 4)
+    whole = SMPLLoss(layer)(estimate, batch)
+    terms = SMPLLoss(layer)(replace(estimate, vertices=None), batch)
+    assert terms == {name: term for name, term in whole.items() if name != "vertices"}
+
+
+def test_betas_have_a_loss_when_asked(tiny_body):
+    layer = SMPL(tiny_body)
+    batch = golden_batch(torch.float32)
+    batch["has_smpl"] = torch.tensor([True, True, False, False])
+    estimate = tiny_estimate(layer, 4)
+    difference = estimate.betas[:2] - batch["betas"][:2]
+    terms = SMPLLoss(layer, w_betas=3.0)(estimate, batch)
+    assert math.isclose(terms["betas"], 3 * difference.square().mean(), rel_tol=1e-5)
+    assert set(terms) - set(SMPLLoss(layer)(estimate, batch)) == {"betas"}
 
 
 def test_l1_criterion_changes_the_keypoints_only(tiny_body):

@@ -10,9 +10,11 @@ COUNTS = {
     "smpler": 37_355_950,
     "smpler-l": 73_615_150,
     "smpler-lite": 11_089_134,
+    "smpler-blaze": 13_629_582,
     "smpler-backbone": 30_939_997,
     "smpler-l-backbone": 67_090_653,
     "smpler-lite-backbone": 4_658_845,
+    "smpler-blaze-backbone": 6_183_485,
 }
 GOLDEN_FILES = {
     "backbone_w32_h36m": "smpler-backbone",
@@ -128,7 +130,7 @@ def test_rotations_stay_rotations_through_the_blocks(small_model):
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ({"backbone": "hrnet-w18"}, "w18.*w32.*w48.*lite0"),
+        ({"backbone": "hrnet-w18"}, "w18.*w32.*w48.*lite0.*blazepose-full"),
         ({"num_blocks": -1}, "-1"),
         ({"dim": 130}, "130.*4"),
     ],

@@ -1,0 +1,145 @@
+"""Convert BlazePose's landmark network from MediaPipe's wheel to our own module's state dict.
+
+The network in the wheel is Apache-2.0. The result is not shipped as it is; a training of
+`smpler-blaze` starts from it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from models.backbone_weights import BACKBONE_FILES
+from models.blazepose_landmark import (
+    INPUT_SIDE,
+    LANDMARK_SCALE,
+    NUM_LANDMARKS,
+    BlazePoseBackbone,
+)
+from scripts.build_person_detector import WHEEL, copy_convolutions, open_network
+from scripts.wheels import read_from_wheel
+from utils.image import CROP_SIZE, CropWindow, crop, read_image
+from utils.paths import SAMPLES, display
+
+TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
+TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
+LEFT_OUT = {(8, 16), (8, 48), (8, 8), (1, 8), (39, 48), (1, 288), (16, 1), (48, 1), (8, 1)}
+"""(out, in) of the convolutions of mask, heatmaps and presence, which our backbone lacks."""
+PERSON_BOX = (160, 110, 250, 430)
+"""x, y, w, h of the person in samples/im01.png, pixels."""
+READERS = {"finest": (39, 1, 1, 48), "coarsest": (864, 1, 1, 144)}
+"""The last convolution with weights of this shape reads the map."""
+TOLERANCE = 1e-3
+"""Largest difference allowed, relative to the largest value."""
+
+
+def main() -> int:
+    """Write the weights, and compare with the original network."""
+    args = parse_args()
+    try:
+        interpreter = open_network(read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel))
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    network = convert(interpreter)
+    check_parity(network, interpreter)
+    torch.save(network.state_dict(), args.out)
+    print(f"{display(args.out)}: {args.out.stat().st_size / 1e6:.2f} MB")
+    if args.golden:
+        write_golden(args.golden, interpreter)
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=BACKBONE_FILES["blazepose-full"])
+    parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
+    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
+    return parser.parse_args()
+
+
+def convert(interpreter) -> BlazePoseBackbone:
+    """Return our backbone with the original's weights; `check_parity` proves the pairs."""
+    run(interpreter, torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))  # weights are unpacked by running
+    network = BlazePoseBackbone().eval()
+    left_over = {weight.shape[:2] for weight, _ in copy_convolutions(network, interpreter)}
+    assert left_over <= LEFT_OUT, f"convolutions are left over: {left_over - LEFT_OUT}"
+    return network
+
+
+def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
+    """Return what the original makes of one (1, 3, 224, 224) crop: maps and landmarks.
+
+    `finest` (48, 64, 64), `coarsest` (144, 8, 8), `landmarks` (39, 5), `world_landmarks` (39, 3).
+    """
+    given = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], given.permute(0, 2, 3, 1).numpy()
+    )
+    interpreter.invoke()
+    shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}
+    maps = {}
+    for op in interpreter._get_ops_details():
+        for name, shape in READERS.items():
+            if op["op_name"] == "CONV_2D" and shapes[op["inputs"][1]] == shape:
+                maps[name] = interpreter.get_tensor(op["inputs"][0])[0].transpose(2, 0, 1)
+    outputs = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+    landmarks, world_landmarks = (
+        next(x for x in outputs if x.size == NUM_LANDMARKS * count) for count in (5, 3)
+    )
+    return maps | {
+        "landmarks": landmarks.reshape(NUM_LANDMARKS, 5),
+        "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
+    }
+
+
+@torch.no_grad()
+def outputs_of(network: BlazePoseBackbone, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the same of our backbone."""
+    maps = [x[0].numpy() for x in network(images)]
+    told = maps[-1][-NUM_LANDMARKS * (len(LANDMARK_SCALE) + 3) :, 0, 0]
+    landmarks, world_landmarks = np.split(told, [NUM_LANDMARKS * len(LANDMARK_SCALE)])
+    return {
+        "finest": maps[0],
+        "coarsest": maps[-1][:144],
+        "landmarks": landmarks.reshape(NUM_LANDMARKS, -1) / np.array(LANDMARK_SCALE),
+        "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
+    }
+
+
+def check_parity(network: BlazePoseBackbone, interpreter) -> None:
+    """Print how far our backbone is from the original on noise and on a person."""
+    noise = torch.rand(1, 3, CROP_SIZE, CROP_SIZE, generator=torch.Generator().manual_seed(0))
+    for name, images in (("noise", noise), ("person", person_crop())):
+        ours = outputs_of(network, images)
+        for key, expected in run(interpreter, images).items():
+            error = np.abs(ours[key] - expected).max() / np.abs(expected).max()
+            print(f"{name}, {key}: within {error:.1e} of the largest value")
+            if error > TOLERANCE:
+                raise ValueError(f"{name}: {key} differ by {error}, more than {TOLERANCE}")
+
+
+def person_crop() -> Float[Tensor, "1 3 224 224"]:
+    """Return a crop of one of the samples, RGB in [0, 1]."""
+    photo = read_image(SAMPLES / "im01.png")
+    return torch.from_numpy(crop(photo, CropWindow.for_box(PERSON_BOX))).permute(2, 0, 1)[None]
+
+
+def write_golden(path: Path, interpreter) -> None:
+    """Write what the original makes of the crop, maps thinned out."""
+    expected = run(interpreter, person_crop())
+    for name in ("finest", "coarsest"):
+        expected[name] = expected[name][::4, ::4, ::4]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **expected)
+    print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
