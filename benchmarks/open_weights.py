@@ -4,8 +4,8 @@
 MPJPE, PA-MPJPE and MPVE; on its first `--few` samples what a crop costs that is moved and scaled by
 5, 10 and 20 %, how far the answer to the mirrored crop is from the mirrored answer, and what int8
 costs, if the float checkpoint is given; with `--photos` or `--video`, the share of joints within
-0.2 torso lengths of BlazePose's (`benchmarks.real_photos`), whose pictures `--out` keeps to be
-looked at.
+0.2 torso lengths of BlazePose's and, with `--movenet`, of MoveNet's (`benchmarks.real_photos`).
+`--out` keeps the pictures to be looked at.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks import real_photos
 from benchmarks.landmark_judge import LandmarkJudge
+from benchmarks.movenet import PACKAGE, MoveNetJudge
 from datasets.framing import Framing
 from datasets.scenes import Scene
 from datasets.synthetic import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         if checkpoint is None:
             raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
         model = load_model(None, checkpoint, device=args.device)
-        judge = LandmarkJudge.load(args.cache, args.wheel) if args.photos or args.video else None
+        judges = load_judges(args)
     except (ImportError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     result |= {"samples": args.num, "few": args.few}
     result |= measure_on_open(model, args)
     for name, photos, people in sources_of_photos(args):
-        result |= measure_on_photos(model, judge, name, photos, people, args.out)
+        result |= measure_on_photos(model, judges, name, photos, people, args.out)
     print_table(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -83,9 +84,20 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--video_wheel", type=Path, help="Sports2D's wheel; downloaded if not given")
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
+    add("--movenet", type=Path, help=f"a second judge: npm's archive of {PACKAGE}")
     add("--out", type=Path, help="folder for the photos with bodies drawn over them")
     add("--json", type=Path, help="the numbers")
     return parser.parse_args(argv)
+
+
+def load_judges(args: argparse.Namespace) -> dict[str, LandmarkJudge | MoveNetJudge]:
+    """Return what judges photos, by the end of the results' names."""
+    if not (args.photos or args.video):
+        return {}
+    judges = {"pck": LandmarkJudge.load(args.cache, args.wheel)}
+    if args.movenet:
+        judges["pck_by_movenet"] = MoveNetJudge(args.movenet)
+    return judges
 
 
 class Jittered(SyntheticPeople):
@@ -184,24 +196,33 @@ def sources_of_photos(args: argparse.Namespace):
 
 def measure_on_photos(
     model: SMPLer,
-    judge: LandmarkJudge,
+    judges: dict[str, LandmarkJudge | MoveNetJudge],
     name: str,
     photos,
     people: int,
     out: Path | None,
 ) -> dict[str, float]:
-    """Return the number of people that were judged, and PCK@0.2; keep the pictures."""
-    comparisons = []
+    """Return the number of people that were judged, and PCK@0.2 by each judge; keep the pictures.
+
+    In the pictures, green dots are the last judge's.
+    """
+    comparisons = {measure: [] for measure in judges}
     for photo in photos:
-        found, drawn = real_photos.compare(model, judge, photo, people)
-        comparisons += found
-        scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found) or "nobody found"
-        print(f"{photo[0]}: {scores}")
+        told = []
+        for measure, judge in judges.items():
+            found, drawn = real_photos.compare(model, judge, photo, people)
+            comparisons[measure] += found
+            scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found)
+            told.append(f"{measure} {scores or 'of nobody'}")
+        print(f"{photo[0]}: {'; '.join(told)}")
         if out:
             out.mkdir(parents=True, exist_ok=True)
             write_image(out / f"{name}_{Path(photo[0]).stem.replace(' ', '_')}.png", drawn)
-    score = real_photos.total_pck(comparisons) if comparisons else float("nan")
-    return {f"{name}_people": len(comparisons), f"{name}_pck": score}
+    result = {}
+    for measure, found in comparisons.items():
+        result[f"{name}_{measure.replace('pck', 'people')}"] = len(found)
+        result[f"{name}_{measure}"] = real_photos.total_pck(found) if found else float("nan")
+    return result
 
 
 def print_table(result: dict) -> None:
@@ -209,7 +230,7 @@ def print_table(result: dict) -> None:
     print("| measure | value | target |\n|---|---|---|")
     for name, value in result.items():
         if isinstance(value, float):
-            target = TARGETS.get("pck" if name.endswith("_pck") else name, "")
+            target = TARGETS.get("pck" if "_pck" in name else name, "")
             print(f"| {name} | {value:.2f} | {target} |")
 
 

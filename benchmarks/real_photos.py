@@ -1,8 +1,9 @@
-"""How well a model's joints fit real photos, by BlazePose's landmark network.
+"""How well a model's joints fit real photos, by BlazePose's landmark network or MoveNet.
 
-The judge (`benchmarks.landmark_judge`) and the model see the same people, those whom the person
-detector finds. Compared are the joints in the picture; where both are wrong together nobody can
-tell, so that the pictures must be looked at as well.
+The judge (`benchmarks.landmark_judge`, `benchmarks.movenet`) and the model see the same people,
+those whom the person detector finds. Compared are the joints in the picture; where both are wrong
+together nobody can tell, so that the pictures must be looked at as well. A model on BlazePose's own
+network is a relative of the first judge, which will forgive it its mistakes: trust the second.
 """
 
 import tempfile
@@ -24,6 +25,7 @@ from benchmarks.landmark_judge import (
     pck,
     torso_length,
 )
+from benchmarks.movenet import MoveNetJudge
 from models.smpler import SMPLer
 from scripts.wheels import read_from_wheel
 from utils.image import CropWindow, read_image
@@ -83,7 +85,7 @@ def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
 
 
 def compare(
-    model: SMPLer, judge: LandmarkJudge, photo: Photo, max_people: int = 1
+    model: SMPLer, judge: LandmarkJudge | MoveNetJudge, photo: Photo, max_people: int = 1
 ) -> tuple[list[Comparison], UInt8[np.ndarray, "h w 3"]]:
     """Compare model and judge on the people of a photo.
 
