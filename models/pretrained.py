@@ -27,11 +27,11 @@ from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, display, first_present
 
 RELEASED_FILES = {
-    "smpler-blaze": PRETRAINED / "smpler_open_blaze.safetensors",
+    "smpler-blaze-backbone": PRETRAINED / "smpler_open_blaze.safetensors",
     "smpler": PRETRAINED / "smpler_open_w32.safetensors",
     "smpler-lite": PRETRAINED / "smpler_open_lite.safetensors",
 }
-"""Preset -> our open weights, trained on open data; the better one first."""
+"""Preset -> our open weights, trained on open data; the best first."""
 
 
 @dataclass(frozen=True)

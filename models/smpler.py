@@ -22,8 +22,8 @@ BACKBONES = {
     **{f"efficientnet-{name}": partial(EfficientNetLite, name) for name in SCALES},
     "blazepose-full": BlazePoseBackbone,
 }
-"""Each gives four maps, each half as wide as the one before, and tells how wide the finest of a
-224-pixel crop is, the maps' channels, and the pixels it expects."""
+"""Each gives maps, each half as wide as the one before (the paper's: four), and tells how wide the
+finest of a 224-pixel crop is, the maps' channels, and the pixels it expects."""
 
 
 @dataclass(frozen=True)

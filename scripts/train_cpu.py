@@ -1,10 +1,11 @@
-"""Train smpler-blaze without a GPU, in some hours: python -m scripts.train_cpu --help.
+"""Train smpler-blaze without a GPU, in an hour or two: python -m scripts.train_cpu --help.
 
 A CPU affords only some ten thousand crops, and a backbone that knows real people needs little
 training. So crops of the open stream are rendered once: `prepare`; and the backbone's encoder, four
-fifths of its work, stays as it is. The rest is then trained: `train`, first without Transformer
-blocks, on the encoder's last map, which is kept on disk, then with blocks. Both can be cut off any
-time and go on where they were.
+fifths of its work, stays as it is. The rest is then trained: `train`, first the model without
+Transformer blocks, on the encoder's last map, which is kept on disk; then, with the whole backbone
+as it has become, the regressor and the blocks. Both can be cut off any time and go on where they
+were.
 """
 
 import argparse
@@ -65,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, required=True, help="checkpoint to write")
     add("--load_checkpoint", type=Path, help="start from it, not from the backbone's weights alone")
     add("--steps", type=int, default=2000)
-    add("--batch_size", type=int, default=128)
+    add("--batch_size", type=int, default=64)
     add("--lr", type=float, default=5e-4)
-    add("--backbone_lr", type=float, default=0.2, help="of the backbone's trained part, times --lr")
+    add("--pretrained_lr", type=float, default=0.2, help="of what was trained before, times --lr")
     add("--ema", type=float, default=0.995)
     add("--dropout", type=float, default=0.0, help="in place of the model's own")
     add("--vertices", action="store_true", help="also the loss on vertices, which take their time")
@@ -145,9 +146,9 @@ class Chunks:
             self.encoded.append(np.load(path, mmap_mode="r"))
 
     def features(self, model: SMPLer, index: np.ndarray, flip: np.ndarray) -> list[Tensor]:
-        """Return the backbone's maps of crops, mirrored where `flip` holds; the encoder is frozen.
+        """Return the backbone's maps of crops, mirrored where `flip` holds, without a gradient.
 
-        After `encode`, the coarsest alone.
+        After `encode`, the coarsest alone, with a gradient to all but the encoder.
         """
         places = [(i // CHUNK, i % CHUNK) for i in index]
         if self.encoded is not None:
@@ -158,7 +159,9 @@ class Chunks:
             return [model.backbone.look_at_all(stage16)[1]]
         images = torch.from_numpy(np.stack([self.images[n][i] for n, i in places]))
         flip = torch.from_numpy(flip)[:, None, None, None]
-        return model.backbone.decode(*encode(model, torch.where(flip, images.flip(-1), images)))
+        images = torch.where(flip, images.flip(-1), images)
+        with torch.no_grad():
+            return model.backbone.decode(*encode(model, images))
 
     def targets(self, index: np.ndarray, flip: np.ndarray) -> dict[str, Tensor]:
         """Return labels as `SMPLLoss` takes them, mirrored where `flip` holds."""
@@ -216,7 +219,7 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
     if not model.blocks:
         data.encode(model)
         held_out.encode(model)
-    groups = trained_parameters(model, arguments.backbone_lr)
+    groups = trained_parameters(model, arguments.pretrained_lr)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.Adam(groups)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
@@ -274,18 +277,22 @@ def set_dropout(model: SMPLer, probability: float) -> None:
             module.dropout = probability
 
 
-def trained_parameters(model: SMPLer, backbone_lr: float) -> list[dict]:
-    """Return what is trained, as an optimiser's groups; the encoder stops asking for gradients."""
+def trained_parameters(model: SMPLer, pretrained_lr: float) -> list[dict]:
+    """Return what is trained, as an optimiser's groups; the rest stops asking for gradients.
+
+    Trained before is, without blocks, the backbone; with them, the regressor.
+    """
     backbone = model.backbone
-    for stage in (backbone.stage4, backbone.stage8, backbone.stage16):
-        stage.requires_grad_(False)
-    if not model.blocks:
-        backbone.laterals.requires_grad_(False)  # only blocks see the finer maps
-    groups = {True: {"params": [], "factor": backbone_lr}, False: {"params": [], "factor": 1.0}}
+    for part in (backbone.stage4, backbone.stage8, backbone.stage16, backbone.laterals):
+        part.requires_grad_(False)
+    if model.blocks:
+        backbone.requires_grad_(False)
+    before = "regressor." if model.blocks else "backbone."
+    groups = {True: {"params": [], "factor": pretrained_lr}, False: {"params": [], "factor": 1.0}}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[name.startswith("backbone.")]["params"].append(parameter)
-    return list(groups.values())
+            groups[name.startswith(before)]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
 
 
 @torch.inference_mode()

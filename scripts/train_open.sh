@@ -4,11 +4,11 @@
 #   w32        SMPLer on HRNet-W32, end to end, on people rendered on the GPU
 #   lite       SMPLer-lite on EfficientNet-Lite0, the same
 #   blaze      SMPLer-blaze on BlazePose's landmark network, the same
-#   blaze-cpu  SMPLer-blaze without a GPU: crops rendered once, the encoder stays as it is
+#   blaze-cpu  its stage-1 model without a GPU: crops rendered once, the encoder stays as it is
 #
-# Each goes on from the released weights if they are there (blaze-cpu: unless FROM_START=1), and can
-# be cut off and started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS
-# (of 256 crops) and STEPS, STEPS_2 of the two stages.
+# Each goes on from the released weights if they are there, unless FROM_START=1, and can be cut off
+# and started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS (of 256
+# crops) and STEPS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,10 +49,6 @@ mkdir -p "$folder"
 cpu() { "$python" -m scripts.train_cpu "$@"; }
 cpu prepare "$folder/chunks" --split val --last 2
 cpu prepare "$folder/chunks" --last "${CHUNKS:-80}"
-if [ ${#start[@]} -eq 0 ]; then
-    cpu train "$folder/chunks" --out "$folder/backbone.pt" --steps "${STEPS:-2500}" --resume
-    start=(--load_checkpoint="$folder/backbone.pt")
-fi
-cpu train "$folder/chunks" --preset smpler-blaze --out "$folder/smpler-blaze.pt" \
-    --batch_size 32 --steps "${STEPS_2:-1500}" --resume "${start[@]}"
-"$python" -m scripts.release_weights "$folder/smpler-blaze.pt"
+cpu train "$folder/chunks" --out "$folder/backbone.pt" --steps "${STEPS:-2500}" --resume \
+    ${start[@]+"${start[@]}"}
+"$python" -m scripts.release_weights "$folder/backbone.pt"

@@ -49,13 +49,14 @@ def text(*words: bytes) -> list[str]:
 def brightest(tmp_path):
     """A network whose 17 joints all lie at the brightest pixel of the picture's first channel."""
     strides = {"list": {"i": ["1", "2", "2", "1"]}}
+    fused = {"list": {"s": text(b"BiasAdd", b"Relu6")}}
     float_type = {"type": "DT_FLOAT"}
     nodes = [
         node("input", "Placeholder"),
         node("float", "Cast", "input", DstT=float_type),
         # takes the middle of 3 x 3 in steps of 2; red alone
         node("map", "_FusedConv2D", "float", "red", "bias", strides=strides,
-             padding={"s": text(b"SAME")[0]}, fused_ops={"list": {"s": text(b"BiasAdd", b"Relu6")}}),
+             padding={"s": text(b"SAME")[0]}, fused_ops=fused),
         node("big", "ResizeBilinear", "map", "size"),
         node("flat", "Reshape", "big", "flat_shape"),
         node("place", "ArgMax", "flat", "one"),

@@ -10,6 +10,7 @@ from datasets.framing import Framing
 from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
 from models.body import open_body
 from models.person_detector import PersonDetector
+from models.pretrained import load_model
 from models.smpler import PRESETS, build_smpler
 from tests.standin_wardrobe import Poses, wardrobe
 from utils.image import CROP_SIZE, CropWindow, read_image
@@ -117,6 +118,30 @@ def test_agreement_on_photos_counts_joints_that_the_judge_sees(model):
     assert drawn.shape == photo[1].shape and (drawn == [255, 0, 0]).all(axis=-1).any()
     blank = ("grey", np.full((100, 100, 3), 128, np.uint8))
     assert real_photos.compare(model, Judge(model, 0.0), blank)[0] == []
+
+
+# Measured by hand in samples/im02.jpg, the man with his arms spread; left is his left.
+MAN = {
+    "L_Shoulder": (486, 78), "R_Shoulder": (431, 77), "L_Elbow": (524, 94), "R_Elbow": (396, 98),
+    "L_Wrist": (566, 97), "R_Wrist": (348, 103), "L_Hip": (474, 160), "R_Hip": (442, 160),
+    "L_Knee": (479, 230), "R_Knee": (435, 231), "L_Ankle": (483, 296), "R_Ankle": (430, 291),
+}  # fmt: skip
+
+
+def test_released_weights_find_arms_and_legs_in_a_photo():
+    photo, window = (
+        read_image(SAMPLES / "im02.jpg"),
+        CropWindow.for_box((315.0, 28.0, 270.0, 290.0)),
+    )
+    estimate = real_photos.demo.estimate_people(photo, [window], load_model())
+    found = window.to_photo(estimate.keypoints_2d[0].double().numpy())
+    errors = [
+        np.linalg.norm(found[open_weights.KEYPOINT_NAMES.index(name)] - place)
+        for name, place in MAN.items()
+    ]
+    torso = 90
+    assert np.mean(errors) < 0.15 * torso, dict(zip(MAN, np.round(errors), strict=True))
+    assert max(errors) < 0.3 * torso, dict(zip(MAN, np.round(errors), strict=True))
 
 
 def test_the_table_names_every_number_and_a_missing_file_is_one_sentence(capsys, monkeypatch):

@@ -10,7 +10,7 @@ COUNTS = {
     "smpler": 37_355_950,
     "smpler-l": 73_615_150,
     "smpler-lite": 11_089_134,
-    "smpler-blaze": 13_629_582,
+    "smpler-blaze": 11_635_470,
     "smpler-backbone": 30_939_997,
     "smpler-l-backbone": 67_090_653,
     "smpler-lite-backbone": 4_658_845,

@@ -13,6 +13,7 @@ from tests.conftest import tiny_arrays
 
 class TinyBackbone(nn.Module):
     pixel_mean, pixel_std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    finest_side = 56
     channels = (8, 16, 24, 32)
 
     def __init__(self):
