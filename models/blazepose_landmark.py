@@ -14,7 +14,7 @@ from models.blazepose import Conv, InvertedResidual
 INPUT_SIDE = 256
 """Side of the network's square input in pixels; crops are brought to it."""
 NUM_LANDMARKS = 39
-"""33 of the body, the next view's two, four fingers' auxiliary ones."""
+"""33 of the body, two by which the next view is cut, four that MediaPipe leaves unused."""
 LANDMARK_VALUES = 5
 """Of each: x, y, z in pixels of the input (z from the hips, negative towards the camera), then
 logits of being visible and of being inside."""

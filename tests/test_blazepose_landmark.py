@@ -35,6 +35,7 @@ def test_the_released_encoder_is_the_original_but_for_int8(released):
 
 @pytest.mark.slow
 def test_converted_weights_are_the_original_to_rounding():
+    # the original's 12 MB are not shipped: the release holds its encoder, and the rest trained on
     path = ROOT / "pretrained" / "blazepose_full.pt"
     if not path.is_file():
         pytest.skip("python -m scripts.convert_blazepose writes pretrained/blazepose_full.pt")
