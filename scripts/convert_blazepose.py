@@ -76,8 +76,8 @@ def convert(interpreter) -> BlazePoseBackbone:
 def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
     """Return what the original makes of one (1, 3, 224, 224) crop: maps and landmarks.
 
-    `finest` (48, 64, 64), `stage16` (88, 16, 16), `coarsest` (144, 8, 8), `landmarks` (39, 5),
-    `world_landmarks` (39, 3).
+    `finest` (48, 32, 32), averaged over 2 x 2 pixels as the backbone does it, `stage16`
+    (88, 16, 16), `coarsest` (144, 8, 8), `landmarks` (39, 5), `world_landmarks` (39, 3).
     """
     given = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
     interpreter.set_tensor(
@@ -90,6 +90,7 @@ def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
         for name, shape in READERS.items():
             if op["op_name"] == "CONV_2D" and shapes[op["inputs"][1]] == shape:
                 maps[name] = interpreter.get_tensor(op["inputs"][0])[0].transpose(2, 0, 1)
+    maps["finest"] = maps["finest"].reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4))
     outputs = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
     landmarks, world_landmarks = (
         next(x for x in outputs if x.size == NUM_LANDMARKS * count) for count in (5, 3)
