@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from models.losses import SMPLLoss
 from models.pretrained import load_weights, read_checkpoint
 from models.protocol_body import protocol_body
 from models.smpl import SMPL, Estimate, GenderedSMPL
-from models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler
+from models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler, set_dropout
 from utils.crop_pictures import beside_overlays
 from utils.distributed import (
     Processes,
@@ -32,7 +33,7 @@ from utils.distributed import (
 )
 from utils.engine import Batch, Precision
 from utils.evaluator import Evaluator
-from utils.flags import Parser, above_zero, color, decay, positive, weight, whole
+from utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
 from utils.image import write_image
 from utils.paths import display, prepare_folder
 from utils.trainer import Trainer, TrainOptions
@@ -77,12 +78,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", choices=list(BACKBONES), help="instead of HRNet of --hrnet_type")
     add("--supervise", choices=["last", "all"], default="last", help="stages that have a loss")
     add("--w_betas", type=weight, default=0.0, help="weight of a loss on betas")
+    add("--dropout", type=weight, help="in training, in place of the model's own: 0.5 and 0.1")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
     add("--recompute", action="store_true", help="half the memory of activations, a longer step")
     add("--channels_last", action="store_true", help="memory layout of images and convolutions")
     add("--lr_schedule", choices=["constant", "cosine"], default="constant")
     add("--warmup_steps", type=whole, default=0, help="steps until the full learning rate")
+    add("--backbone_lr", type=above_zero, default=1.0, help="of the backbone, times --lr")
     add("--ema", type=decay, help="decay of an average of the weights, evaluated in their place")
     add("--save_steps", type=positive, default=500, help="steps between last.pt in mid-epoch")
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
@@ -91,6 +94,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("--data_mode=open, rendered people").add_argument
     add("--epoch_samples", type=positive, default=20_000, help="rendered anew in each epoch")
     add("--open_data", type=Path, help="instead: what scripts.render_dataset wrote there")
+    add("--fresh", type=share, default=1.0, help="of a batch; on a GPU, the others are seen again")
+    add("--pool", type=positive, default=20_000, help="crops that --fresh < 1 keeps, 150 KB each")
     add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
     arguments = parser.parse_args(argv)
     if arguments.data_mode != "open" and (arguments.open_data or arguments.amass):
@@ -132,6 +137,8 @@ def run(arguments: argparse.Namespace, processes: Processes) -> None:
     model, lineage = processes.together(lambda: build_model(arguments, protocol))
     torch.manual_seed(arguments.seed + processes.rank)
     model = model.to(processes.device)
+    if arguments.dropout is not None:
+        set_dropout(model, arguments.dropout)
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if arguments.recompute and not hasattr(model.backbone, "recompute"):
@@ -140,6 +147,7 @@ def run(arguments: argparse.Namespace, processes: Processes) -> None:
             "none; leave it out."
         )
     model.backbone.recompute = arguments.recompute
+    torch.backends.cudnn.benchmark = True  # the fastest algorithms: batches have one shape
     if arguments.compile:
         for part in (model.backbone, *model.blocks):
             part.compile()
@@ -260,7 +268,16 @@ def train(
     criterion = SMPLLoss(model.smpl, joint_criterion=arguments.joint_criterion, **weights)
     draw = partial(draw_batch, faces=body.faces, color=arguments.mesh_color)
     trainer = Trainer(
-        model, criterion, dataset, evaluator, draw, options, processes, identity, folder
+        model,
+        criterion,
+        dataset,
+        evaluator,
+        draw,
+        options,
+        processes,
+        identity,
+        folder,
+        device_loader(arguments, dataset, processes),
     )
     if arguments.auto_load:
         trainer.resume()
@@ -285,6 +302,26 @@ def open_training_set(
     )
     TrainSampler(len(dataset), arguments.batch_size, processes, arguments.seed)
     return dataset
+
+
+def device_loader(
+    arguments: argparse.Namespace, dataset: Dataset, processes: Processes
+) -> Callable[[TrainSampler], Iterable[Batch]] | None:
+    """Return what renders the training set's batches on the GPU, if it is to be rendered there."""
+    if not hasattr(dataset, "stream") or processes.device.type != "cuda":
+        if arguments.fresh < 1:
+            raise ValueError("--fresh below 1 is for people rendered on a GPU; leave it out.")
+        return None
+    from datasets.device_batches import DeviceBatches  # here, for scipy comes with it
+
+    return DeviceBatches(
+        dataset,
+        processes.device,
+        arguments.num_workers,
+        arguments.fresh,
+        arguments.pool,
+        seed=arguments.seed + processes.rank,
+    )
 
 
 def gendered_layer(model: SMPLer) -> GenderedSMPL:

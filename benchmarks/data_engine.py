@@ -21,7 +21,7 @@ import torch
 from benchmarks.timing import machine, write
 from datasets import synthetic
 from datasets.synthetic import SyntheticPeople
-from datasets.synthetic_batches import SyntheticBatches
+from datasets.synthetic_batches import SyntheticBatches, draw_scenes
 from datasets.torch_renderer import TorchSceneRenderer
 from models.body import open_body
 
@@ -101,7 +101,7 @@ def measure_batches(
         next(iterator)
     torch.cuda.synchronize(device)
     whole = time.perf_counter() - start
-    scenes = [stream.scene(index) for index in range(batch)]
+    scenes = draw_scenes(stream, range(batch))
     batches.render(range(batch), scenes)
     torch.cuda.synchronize(device)
     start = time.perf_counter()

@@ -66,6 +66,10 @@ def our_ways(model: SMPLer, compile: bool, bf16: bool) -> dict[str, nn.Module]:
         ways["fused, compiled"] = model.optimize_for_inference(compile=True)
     if bf16:
         ways["fused, bf16"] = model.optimize_for_inference(dtype=torch.bfloat16)
+    if bf16 and compile:
+        ways["fused, bf16, compiled"] = model.optimize_for_inference(
+            dtype=torch.bfloat16, compile=True
+        )
     if model.mean.device.type == "cpu" and find_spec("onnxruntime") and find_spec("onnxscript"):
         ways["onnxruntime"] = model.optimize_for_inference(backend="onnxruntime")
     return ways
@@ -88,7 +92,9 @@ def head_ways(
     published = PublishedSMPLer(model)
     runs = {BASELINE: lambda: published.refine(features)}
     for name, way in ways.items():
-        if name in ("onnxruntime", "fused, bf16"):  # the same as `fused`, after the backbone
+        if name.startswith(
+            ("onnxruntime", "fused, bf16")
+        ):  # the same as `fused`, after the backbone
             continue
         estimate = getattr(way, "model", way).estimate
         runs[name] = lambda estimate=estimate: estimate(features)

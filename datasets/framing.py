@@ -76,7 +76,8 @@ def sample_framing(
 
     Args:
         points: of the subject's body, camera frame before training's turn.
-        training: scale and turn the crop as the published augmentation does.
+        training: scale and turn the crop as the published augmentation does, and shift it, as
+            detectors do.
     """
     places = points[:, :2] / points[:, 2:]
     low, high = places.min(axis=0), places.max(axis=0)
@@ -89,6 +90,7 @@ def sample_framing(
     side *= np.exp(rng.normal(0, 0.06))
     rotation = 0.0
     if training:
+        middle = middle + rng.normal(0, TRAINING_SHIFT, 2) * side
         side *= 1 + 0.25 * np.clip(rng.standard_normal(), -1, 1)
         if rng.random() < 0.4:
             rotation = np.deg2rad(30 * np.clip(rng.standard_normal(), -2, 2))
@@ -106,6 +108,8 @@ def sample_framing(
     )
 
 
+TRAINING_SHIFT = 0.04
+"""Standard deviation of what training adds to where the crop's middle is, of the crop's side."""
 WHOLE_BOX_SHARE = 0.15
 """How often the box of a person cut by the photo's border is that of the whole person."""
 CUT_SHARES = {"none": 0.8, "bottom": 0.11, "left": 0.035, "right": 0.035, "top": 0.02}

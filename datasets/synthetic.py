@@ -189,7 +189,12 @@ class SyntheticSamples(Dataset):
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < self.count:
             raise IndexError(f"Sample {index} of {self.count}.")
-        return self.stream.sample(int(self._epoch) * self.count + index)
+        return self.stream.sample(self.first_of_epoch + index)
+
+    @property
+    def first_of_epoch(self) -> int:
+        """Number in the stream of the epoch's first sample."""
+        return int(self._epoch) * self.count
 
     def set_epoch(self, epoch: int) -> None:
         """Go on to the samples of an epoch: no two epochs share one."""

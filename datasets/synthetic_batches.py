@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from datasets.scenes import Scene
+from datasets.scene_batch import SceneBatch, pack_scenes
 from datasets.synthetic import SyntheticPeople
 from datasets.torch_photo import develop
 from datasets.torch_renderer import RenderedBatch, TorchRenderer
@@ -46,39 +45,40 @@ class SyntheticBatches:
 
     def __iter__(self) -> Iterator[dict]:
         scenes = _Scenes(self.stream, self.batch_size, self.first)
-        for indices, batch in DataLoader(scenes, batch_size=None, num_workers=self.num_workers):
+        pin = self.device.type == "cuda"
+        for indices, batch in DataLoader(
+            scenes, batch_size=None, num_workers=self.num_workers, pin_memory=pin
+        ):
             yield self.render(indices, batch)
 
     def batch(self, indices: Sequence[int]) -> dict:
         """Return some samples of the stream."""
-        return self.render(indices, [self.stream.scene(index) for index in indices])
+        return self.render(indices, draw_scenes(self.stream, indices))
 
     @torch.no_grad()
-    def render(self, indices: Sequence[int], scenes: Sequence[Scene]) -> dict:
-        """Return the samples that some scenes are."""
-        stream, rendered = self.stream, self.renderer.render(scenes)
-        subjects = [scene.actors[0] for scene in scenes]
+    def render(self, indices: Sequence[int], scenes: SceneBatch) -> dict:
+        """Return the samples that some scenes, anywhere, are."""
+        scenes = {name: x.to(self.device, non_blocking=True) for name, x in scenes.items()}
+        rendered = self.renderer.render(scenes)
         inside = self._inside(scenes)
-        image = develop(
-            rendered.light, rendered.mask, [scene.photo for scene in scenes], self.noise
-        )
+        image = develop(rendered.light, rendered.mask, scenes, self.noise)
         keypoints_2d, keypoints_3d = self._keypoints(scenes, rendered.vertices)
-        yes = torch.ones(len(scenes), dtype=torch.bool, device=self.device)
+        yes = torch.ones(len(image), dtype=torch.bool, device=self.device)
         mask = rendered.mask * inside
         return {
             "image": image * inside[:, None],
             "keypoints_2d": keypoints_2d,
             "keypoints_3d": keypoints_3d,
-            "pose": self._floats([subject.pose().ravel() for subject in subjects]),
-            "betas": self._floats([subject.betas for subject in subjects]),
-            "center": self._floats([scene.framing.box_center for scene in scenes]),
-            "scale": self._floats([scene.framing.scale for scene in scenes]),
+            "pose": scenes["pose"],
+            "betas": scenes["subject_betas"],
+            "center": scenes["box_center"],
+            "scale": scenes["scale"],
             "index": torch.tensor(list(indices), device=self.device),
-            "key": [stream.key(index) for index in indices],
+            "key": [self.stream.key(index) for index in indices],
             "has_smpl": yes,
             "has_keypoints_2d": yes,
             "has_keypoints_3d": yes,
-            "gender": torch.zeros(len(scenes), dtype=torch.int64, device=self.device),
+            "gender": torch.zeros(len(image), dtype=torch.int64, device=self.device),
             **self._options(rendered, mask, keypoints_2d),
         }
 
@@ -92,43 +92,32 @@ class SyntheticBatches:
         }
         return {name: every[name]() for name in self.stream.options}
 
-    def _floats(self, values: list) -> Float[Tensor, "b *n"]:
-        return torch.tensor(np.array(values), dtype=torch.float32, device=self.device)
-
-    def _inside(self, scenes: Sequence[Scene]) -> Bool[Tensor, "b s s"]:
+    def _inside(self, scenes: SceneBatch) -> Bool[Tensor, "b s s"]:
         """Say which pixels lie in the photo."""
         pixel = torch.arange(CROP_SIZE, device=self.device) + 0.5
         x, y = torch.meshgrid(pixel, pixel, indexing="xy")
-        return self._in_photo(torch.stack([x, y], dim=-1)[None], scenes)
-
-    def _in_photo(
-        self, places: Float[Tensor, "b *n 2"], scenes: Sequence[Scene]
-    ) -> Bool[Tensor, "b *n"]:
-        """Do what `datasets.framing.Framing.inside` does."""
-        shape = (-1, *[1] * (places.ndim - 1))
-        angle = self._floats([scene.framing.rotation for scene in scenes]).view(shape[:-1])
-        left, top, right, bottom = self._floats([scene.framing.borders for scene in scenes]).T.view(
-            4, *shape[:-1]
-        )
-        x, y = (places - CROP_SIZE / 2).unbind(-1)
-        x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        return _in_photo(torch.stack([x, y], dim=-1)[None], scenes)
 
     def _keypoints(
-        self, scenes: Sequence[Scene], vertices: Float[Tensor, "b v 3"]
+        self, scenes: SceneBatch, vertices: Float[Tensor, "b v 3"]
     ) -> tuple[Float[Tensor, "b 14 3"], Float[Tensor, "b 14 4"]]:
         joints = self.regressor @ vertices
         points = joints[:, list(KEYPOINTS_FROM_H36M)]
-        focal = self._floats([scene.framing.focal for scene in scenes])[:, None, None]
-        center = self._floats([scene.framing.center for scene in scenes])[:, None]
-        places = center + focal * points[..., :2] / points[..., 2:]
-        seen = self._in_photo(places, scenes)[..., None]
+        focal = scenes["focal"][:, :1, None]
+        places = scenes["center"][:, None] + focal * points[..., :2] / points[..., 2:]
+        seen = _in_photo(places, scenes)[..., None]
         centered = points - joints[:, [H36M_NAMES.index("Pelvis")]]
-        sure = torch.ones(len(scenes), len(KEYPOINT_NAMES), 1, device=self.device)
+        sure = torch.ones(len(points), len(KEYPOINT_NAMES), 1, device=self.device)
         return (
             torch.cat([places / CROP_SIZE * 2 - 1, seen], dim=2),
             torch.cat([centered, sure], dim=2),
         )
+
+
+def draw_scenes(stream: SyntheticPeople, indices: Sequence[int]) -> SceneBatch:
+    """Return what samples of a stream show, not yet rendered."""
+    scenes = [stream.scene(index) for index in indices]
+    return pack_scenes(scenes, len(stream.people.hidden_faces))
 
 
 class _Scenes(IterableDataset):
@@ -137,15 +126,25 @@ class _Scenes(IterableDataset):
     def __init__(self, stream: SyntheticPeople, batch_size: int, first: int):
         self.stream, self.batch_size, self.first = stream, batch_size, first
 
-    def __iter__(self) -> Iterator[tuple[list[int], list[Scene]]]:
+    def __iter__(self) -> Iterator[tuple[list[int], SceneBatch]]:
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
         stride = self.stream.world_size
         while True:
             start = self.first + stride * number * self.batch_size + self.stream.rank
             indices = range(start, start + stride * self.batch_size, stride)
-            yield list(indices), [self.stream.scene(index) for index in indices]
+            yield list(indices), draw_scenes(self.stream, indices)
             number += step
+
+
+def _in_photo(places: Float[Tensor, "b *n 2"], scenes: SceneBatch) -> Bool[Tensor, "b *n"]:
+    """Do what `datasets.framing.Framing.inside` does."""
+    shape = (-1, *[1] * (places.ndim - 2))
+    angle = scenes["rotation"].view(shape)
+    left, top, right, bottom = scenes["borders"].T.reshape(4, *shape)
+    x, y = (places - CROP_SIZE / 2).unbind(-1)
+    x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+    return (x >= left) & (x < right) & (y >= top) & (y < bottom)
 
 
 def _shows(mask: Float[Tensor, "b s s"], places: Float[Tensor, "b k 2"]) -> Bool[Tensor, "b k"]:

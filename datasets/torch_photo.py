@@ -1,11 +1,9 @@
 """From light to photos, in torch on any device: what `datasets.photo` does, for a batch."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from datasets.photo import (
@@ -14,9 +12,8 @@ from datasets.photo import (
     MIDDLE,
     SHOULDER,
     SUBJECT_PART,
-    Photo,
-    blur_kernel,
 )
+from datasets.scene_batch import SceneBatch
 
 # Annex K of the JPEG standard (ITU-T T.81): luminance, chrominance.
 _LUMA = [
@@ -50,37 +47,36 @@ TO_YCC = np.array(
 def develop(
     light: Float[Tensor, "b s s 3"],
     mask: Float[Tensor, "b s s"],
-    photos: Sequence[Photo],
+    photos: SceneBatch,
     bank: Float[Tensor, "n n 3"],
 ) -> Float[Tensor, "b 3 s s"]:
-    """Return photos of linear light: sRGB in [0, 1], coloured by each photo's gains."""
+    """Return photos of linear light: sRGB in [0, 1], coloured by each photo's gains.
 
-    def column(name: str) -> Float[Tensor, "b c 1 1"]:
-        values = np.array([getattr(photo, name) for photo in photos], np.float32)
-        return torch.from_numpy(values.reshape(len(photos), -1, 1, 1)).to(light.device)
-
-    image = _blur(light.permute(0, 3, 1, 2), photos)
+    Args:
+        photos: of `datasets.scene_batch.pack_photos`, on the light's device.
+    """
+    image = _blur(light.permute(0, 3, 1, 2), photos["blur"])
     luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image.device))
     root = luminance.clamp(min=0).sqrt()
     covered = mask.sum(dim=(1, 2))
     subject = (root * mask).sum(dim=(1, 2)) / covered.clamp(min=1e-6)
-    weight = column("metering")[:, 0, 0, 0] * (mask.mean(dim=(1, 2)) / SUBJECT_PART).clamp(max=1)
+    weight = photos["metering"][:, 0, 0, 0] * (mask.mean(dim=(1, 2)) / SUBJECT_PART).clamp(max=1)
     root = torch.lerp(root.mean(dim=(1, 2)), subject, weight)
     gain = MIDDLE / root.square().clamp(min=1e-6)
-    image = image * gain[:, None, None, None] * column("exposure") * column("white_balance")
+    image = image * gain[:, None, None, None] * photos["exposure"] * photos["white_balance"]
     image = (image / (1 + SHOULDER * (image - SHOULDER).clamp(min=0))).clamp(0, 1)
     low = image <= 0.0031308
     image = torch.where(low, image * 12.92, 1.055 * image.clamp(min=1e-8) ** (1 / 2.4) - 0.055)
-    level = (image - 0.5) * (255 * column("contrast")) + 127.5
-    level = level + column("noise") * _noise(bank, photos, level.shape[-1])
-    level = jpeg(level.clamp(0, 255).round(), [photo.quality for photo in photos])
-    gains = column("gains")
-    return (level / 255 * gains).clamp(0, 1)
+    level = (image - 0.5) * (255 * photos["contrast"]) + 127.5
+    level = level + photos["noise"] * _noise(bank, photos["noise_offset"], level.shape[-1])
+    level = jpeg(level.clamp(0, 255).round(), photos["quality"])
+    return (level / 255 * photos["gains"]).clamp(0, 1)
 
 
-def _blur(image: Float[Tensor, "b 3 s s"], photos: Sequence[Photo]) -> Float[Tensor, "b 3 s s"]:
-    kernels = np.array([[blur_kernel(sigma) for sigma in photo.blur] for photo in photos])
-    kernels = torch.from_numpy(kernels).to(image.device).repeat_interleave(3, dim=0)
+def _blur(
+    image: Float[Tensor, "b 3 s s"], kernels: Float[Tensor, "b 2 n"]
+) -> Float[Tensor, "b 3 s s"]:
+    kernels = kernels.repeat_interleave(3, dim=0)
     planes, size = image.flatten(0, 1)[None], image.shape[-1]
     padded = F.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
     padded = F.conv2d(padded, kernels[:, 0, None, None, :], groups=len(kernels))
@@ -89,28 +85,27 @@ def _blur(image: Float[Tensor, "b 3 s s"], photos: Sequence[Photo]) -> Float[Ten
 
 
 def _noise(
-    bank: Float[Tensor, "n n 3"], photos: Sequence[Photo], size: int
+    bank: Float[Tensor, "n n 3"], offset: Int[Tensor, "b 2"], size: int
 ) -> Float[Tensor, "b 3 {size} {size}"]:
-    offset = torch.tensor([photo.noise_offset for photo in photos], device=bank.device)
     place = (offset[..., None] + torch.arange(size, device=bank.device)) % len(bank)
     return bank[place[:, 0, :, None], place[:, 1, None, :]].permute(0, 3, 1, 2)
 
 
-def quanta(qualities: Sequence[int], device: torch.device) -> Float[Tensor, "b 3 8 8"]:
+def quanta(quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 8 8"]:
     """Quantisation steps at some qualities, 1 to 100, as libjpeg scales them."""
-    quality = np.asarray(qualities)[:, None, None, None]
-    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    steps = np.clip((QUANTA * percent + 50) // 100, 1, 255)
-    return torch.from_numpy(steps.astype(np.float32)).to(device)
+    quality = quality[:, None, None, None]
+    percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    steps = (torch.from_numpy(QUANTA).long().to(quality.device) * percent + 50) // 100
+    return steps.clamp(1, 255).float()
 
 
-def jpeg(image: Float[Tensor, "b 3 s s"], qualities: Sequence[int]) -> Float[Tensor, "b 3 s s"]:
+def jpeg(image: Float[Tensor, "b 3 s s"], quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 s s"]:
     """What JPEG with halved colours leaves of images, whole levels in [0, 255].
 
     The side is a multiple of 16.
     """
     matrix = torch.from_numpy(TO_YCC).to(image)
-    steps = quanta(qualities, image.device)
+    steps = quanta(quality)
     planes = torch.einsum("kc,bchw->bkhw", matrix, image)
     luma = _through_blocks(planes[:, :1].round() - 128, steps[:, :1]) + 128
     colors = F.avg_pool2d(planes[:, 1:], 2).round()

@@ -15,6 +15,7 @@ from torch import Tensor
 from datasets.layers import RIGID
 from datasets.people import People
 from datasets.rendering import Rendering
+from datasets.scene_batch import SceneBatch, pack_scenes
 from datasets.scenes import Scene
 from datasets.surfaces import (
     NEAREST,
@@ -22,7 +23,6 @@ from datasets.surfaces import (
     SKY_MAP_SIZE,
     SUN_MAP_SIZE,
     TRANSPARENT,
-    WIDEST_FOCAL,
     encode_panorama,
 )
 from datasets.textures import NOISE
@@ -97,11 +97,14 @@ class TorchRenderer:
         self.pattern = put(noise.astype(np.float32) / 127.5 - 1)
 
     @torch.no_grad()
-    def render(self, scenes: Sequence[Scene], margin: int = 0) -> RenderedBatch:
-        """Return what the scenes' cameras see, with so many pixels more on every side."""
-        numbers = self._upload(scenes)
-        numbers["center"] = numbers["center"] + margin
-        packed = self._pack(scenes, numbers)
+    def render(self, scenes: SceneBatch, margin: int = 0) -> RenderedBatch:
+        """Return what the scenes' cameras see, with so many pixels more on every side.
+
+        Args:
+            scenes: on the renderer's device.
+        """
+        numbers = scenes | {"center": scenes["center"] + margin}
+        packed = self._pack(numbers)
         side = CROP_SIZE + 2 * margin
         scale, center = (SAMPLES * numbers[name] for name in ("focal", "center"))
         z = packed.vertices[:, 2:]
@@ -113,7 +116,7 @@ class TorchRenderer:
             points,
             packed.faces,
             packed.item,
-            (len(scenes), SAMPLES * side, SAMPLES * side),
+            (len(numbers["focal"]), SAMPLES * side, SAMPLES * side),
             two_sided=~self.cull[layer],
             perspective=True,
             tested=self.tested[layer],
@@ -129,50 +132,7 @@ class TorchRenderer:
         rows = packed.body[:, None] + torch.arange(self.num_body_vertices, device=self.device)
         return RenderedBatch(picture, alpha, mask, depth, parts, packed.vertices[rows])
 
-    def _upload(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
-        """Bring the scenes' numbers to the device: of actors, of materials and of scenes."""
-        actors = [actor for scene in scenes for actor in scene.actors]
-        materials = [part for actor in actors for part in actor.parts]
-        hiding = np.zeros((len(actors), len(self.hidden_faces)), bool)
-        for row, actor in zip(hiding, actors, strict=True):
-            row[list(actor.hiding)] = True
-        lights = [scene.light for scene in scenes]
-        focal = np.array([scene.framing.focal for scene in scenes])
-        identity = np.eye(3)
-        floats = {
-            "betas": [actor.betas for actor in actors],
-            "feature": [(actor.rotmat[1:] - identity).ravel() for actor in actors],
-            "transforms": [actor.transforms for actor in actors],
-            "matrix": [part.matrix for part in materials],
-            "highlight": [part.highlight for part in materials],
-            "focal": np.stack([focal, np.minimum(focal, WIDEST_FOCAL)], axis=1),
-            "center": [scene.framing.center for scene in scenes],
-            "ground": [scene.ground for scene in scenes],
-            **{
-                name: [getattr(light, name) for light in lights]
-                for name in ("sh", "sun", "sun_color", "shade", "to_panorama", "detail")
-            },
-        }
-        per_actor = [len(actor.parts) for actor in actors]
-        actor_of_part = np.arange(len(actors)).repeat(per_actor)
-        item_of_actor = np.arange(len(scenes)).repeat([len(scene.actors) for scene in scenes])
-        subject = np.concatenate([np.arange(len(scene.actors)) == 0 for scene in scenes])
-        others = {
-            "hiding": hiding,
-            "layer": np.array([part.layer for part in materials]),
-            "texture": np.array([part.texture for part in materials]),
-            "panorama": np.array([light.panorama for light in lights]),
-            "actor": actor_of_part,
-            "item": item_of_actor[actor_of_part],
-            "is_subject": subject[actor_of_part],
-        }
-        arrays = {name: np.asarray(rows, np.float32) for name, rows in floats.items()} | others
-        return {
-            name: torch.from_numpy(array).to(self.device, non_blocking=True)
-            for name, array in arrays.items()
-        }
-
-    def _pack(self, scenes: Sequence[Scene], numbers: dict[str, Tensor]) -> PackedBatch:
+    def _pack(self, numbers: SceneBatch) -> PackedBatch:
         """Pose all actors and join their layers, without the body that clothes hide."""
         first_vertex, num_vertices, first_face, num_faces = self.table[numbers["layer"]].T
         material, offset = _expand(num_vertices)
@@ -186,7 +146,6 @@ class TorchRenderer:
         on_body = source.clamp(max=self.num_body_faces - 1)
         drawn = ~(is_body & hidden[numbers["actor"][material], on_body])
         material, source = material[drawn], source[drawn]
-        first_material = np.cumsum([0] + [sum(len(a.parts) for a in s.actors) for s in scenes[:-1]])
         return PackedBatch(
             vertices=vertices,
             vertex_item=vertex_item,
@@ -194,11 +153,11 @@ class TorchRenderer:
             source=source,
             material=material,
             item=numbers["item"][material],
-            body=starts[torch.from_numpy(first_material).to(self.device)],
+            body=starts[numbers["first_layer"]],
         )
 
     def _pose(
-        self, row: Int[Tensor, "n"], actor: Int[Tensor, "n"], numbers: dict[str, Tensor]
+        self, row: Int[Tensor, "n"], actor: Int[Tensor, "n"], numbers: SceneBatch
     ) -> Float[Tensor, "n 3"]:
         """Blend shapes, pose correctives, skinning (SMPL, eq. 2 to 9) of rows of the layers."""
         vertex = {name: array[row] for name, array in self.vertex.items()}
@@ -219,7 +178,7 @@ class TorchRenderer:
     def _is_solid(
         self,
         packed: PackedBatch,
-        numbers: dict[str, Tensor],
+        numbers: SceneBatch,
         face: Int[Tensor, "n"],
         weights: Float[Tensor, "n 3"],
     ) -> Bool[Tensor, "n"]:
@@ -230,7 +189,7 @@ class TorchRenderer:
         texture = numbers["texture"][packed.material[face]]
         return self.textures[texture, row, column, 3] >= TRANSPARENT
 
-    def _shadow_maps(self, packed: PackedBatch, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _shadow_maps(self, packed: PackedBatch, numbers: SceneBatch) -> dict[str, Tensor]:
         """Return the light of each scene, with the depths that sun and sky see."""
         light = {name: numbers[name] for name in ("sh", "sun", "sun_color")}
         item = packed.vertex_item[:, None].expand(-1, 3)
@@ -256,7 +215,7 @@ class TorchRenderer:
         self,
         fragments: Fragments,
         packed: PackedBatch,
-        numbers: dict[str, Tensor],
+        numbers: SceneBatch,
         light: dict[str, Tensor],
     ) -> Float[Tensor, "b h w 3"]:
         """Return the colour of every sample; 0 where it shows the surroundings."""
@@ -277,7 +236,7 @@ class TorchRenderer:
         return color.view(*fragments.face_index.shape, 3)
 
     def _subject(
-        self, fragments: Fragments, packed: PackedBatch, numbers: dict[str, Tensor]
+        self, fragments: Fragments, packed: PackedBatch, numbers: SceneBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return depth, body part and coverage of the subject in every pixel."""
         face = fragments.face_index.clamp(min=0)
@@ -292,11 +251,12 @@ class TorchSceneRenderer:
     """One scene at a time, on the CPU: stands in for `datasets.numba_renderer.NumbaRenderer`."""
 
     def __init__(self, people: People, panoramas: Sequence[Panorama]):
+        self.num_garments = len(people.hidden_faces)
         self.batches = TorchRenderer(people, panoramas, "cpu")
 
     def render(self, scene: Scene, margin: int = 0) -> Rendering:
         """Return what the scene's camera sees, with so many pixels more on every side."""
-        batch = self.batches.render([scene], margin)
+        batch = self.batches.render(pack_scenes([scene], self.num_garments), margin)
         arrays = {field.name: getattr(batch, field.name)[0].numpy() for field in fields(batch)}
         return Rendering(**arrays | {"parts": arrays["parts"].astype(np.uint8)})
 

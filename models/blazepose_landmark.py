@@ -35,6 +35,7 @@ class BlazePoseBackbone(nn.Module):
     are.
     """
 
+    landmark_scale: Float[Tensor, "k 1 1"]
     pixel_mean = (0.0,) * 3
     pixel_std = (1.0,) * 3
     finest_side = INPUT_SIDE // 8
@@ -80,6 +81,8 @@ class BlazePoseBackbone(nn.Module):
         )
         self.landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * LANDMARK_VALUES, 2)
         self.world_landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * 3, 2)
+        scale = torch.tensor(LANDMARK_SCALE * NUM_LANDMARKS)[:, None, None]
+        self.register_buffer("landmark_scale", scale, persistent=False)
 
     def forward(self, images: Float[Tensor, "b 3 224 224"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the maps of RGB crops in [0, 1]."""
@@ -117,8 +120,8 @@ class BlazePoseBackbone(nn.Module):
         stage32 = self.stage32(stage16)
         wide = self.widen(stage32)
         hidden = self.tower(wide)
-        scale = torch.tensor(LANDMARK_SCALE * NUM_LANDMARKS).to(hidden)[:, None, None]
-        told = [hidden.flatten(1)[:, :, None, None], scale * self.landmarks(hidden)]
+        landmarks = self.landmark_scale * self.landmarks(hidden)
+        told = [hidden.flatten(1)[:, :, None, None], landmarks]
         told = torch.cat([*told, self.world_landmarks(hidden)], dim=1)
         return wide, torch.cat([stage32, told.expand(-1, -1, *stage32.shape[2:])], dim=1)
 

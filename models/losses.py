@@ -48,10 +48,20 @@ class SMPLLoss(nn.Module):
         }
         self.joint_error = {"mse": torch.square, "l1": torch.abs}[joint_criterion]
 
+    @torch.no_grad()
+    def with_target(self, batch: dict[str, Tensor], vertices: bool = True) -> dict[str, Tensor]:
+        """Return the batch with the body that it asks for, to be compared with many estimates."""
+        rotmat = axis_angle_to_rotmat(batch["pose"].unflatten(1, (24, 3)))
+        batch = batch | {"target_rotmat": rotmat}
+        if vertices:
+            body = self.smpl(rotmat, batch["betas"])
+            batch["target_vertices"] = body.vertices - body.pelvis[:, None]
+        return batch
+
     def forward(self, estimate: Estimate, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weighted terms by name; their sum is what is minimised."""
-        with torch.no_grad():
-            rotmat = axis_angle_to_rotmat(batch["pose"].unflatten(1, (24, 3)))
+        if "target_rotmat" not in batch:
+            batch = self.with_target(batch, vertices=estimate.vertices is not None)
         has_smpl, has_3d = batch["has_smpl"], batch["has_keypoints_3d"]
         keypoints_3d, confidence_3d = batch["keypoints_3d"].split([3, 1], dim=-1)
         keypoints_2d, confidence_2d = batch["keypoints_2d"].split([2, 1], dim=-1)
@@ -64,14 +74,11 @@ class SMPLLoss(nn.Module):
             "keypoints_2d": (
                 confidence_2d * self.joint_error(estimate.keypoints_2d - keypoints_2d)
             ).mean(),
-            "rotmat": _mean_over((estimate.rotmat - rotmat).abs(), has_smpl),
+            "rotmat": _mean_over((estimate.rotmat - batch["target_rotmat"]).abs(), has_smpl),
         }
         if estimate.vertices is not None:
-            with torch.no_grad():
-                target = self.smpl(rotmat, batch["betas"])
             vertices = estimate.vertices - estimate.pelvis[:, None]
-            target_vertices = target.vertices - target.pelvis[:, None]
-            terms["vertices"] = _mean_over((vertices - target_vertices).abs(), has_smpl)
+            terms["vertices"] = _mean_over((vertices - batch["target_vertices"]).abs(), has_smpl)
         if self.weights["betas"]:
             terms["betas"] = _mean_over((estimate.betas - batch["betas"]).square(), has_smpl)
         return {name: self.weights[name] * term for name, term in terms.items()}

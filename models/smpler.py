@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.attention import MultiHeadAttention
 from models.blazepose_landmark import BlazePoseBackbone
 from models.body import Body, mean_parameters
 from models.efficientnet import SCALES, EfficientNetLite
@@ -146,9 +147,9 @@ class SMPLer(nn.Module):
         """Do all that follows the backbone; `forward` says what is returned."""
         body = "mesh" if with_vertices else "keypoints"
         before_last = body if all_stages else "skeleton"
-        pooled = features[-1].mean(dim=(2, 3))
-        rot6d, betas, cam = self.regressor(pooled)
-        with full_precision(pooled):
+        pooled = features[-1].to(self.mean.dtype).mean(dim=(2, 3))
+        with full_precision(pooled):  # what all else builds upon, and costs next to nothing
+            rot6d, betas, cam = self.regressor(pooled)
             rotmat = rot6d_to_rotmat(rot6d)
             parts = before_last if self.blocks else body
             estimates = [self.smpl.estimate(rotmat, betas, cam, parts)]
@@ -192,6 +193,15 @@ class SMPLer(nn.Module):
         from models.inference import optimize_for_inference  # which imports this module
 
         return optimize_for_inference(self, dtype, backend, compile, cuda_graphs)
+
+
+def set_dropout(model: SMPLer, probability: float) -> None:
+    """Set all dropout: a short training needs less of it than the published one."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        elif isinstance(module, MultiHeadAttention):
+            module.dropout = probability
 
 
 def full_precision(like: Tensor) -> torch.autocast:

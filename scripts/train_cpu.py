@@ -22,18 +22,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from datasets import PROTOCOLS
-from datasets.augment import MIRRORED_SMPL
+from datasets.mirroring import mirrored_batch
 from datasets.synthetic import SPLITS, VALIDATION_SEED, SyntheticPeople
-from models.attention import MultiHeadAttention
 from models.backbone_weights import BACKBONE_FILES, load_backbone
 from models.body import open_body
 from models.losses import SMPLLoss
 from models.pretrained import load_weights, read_checkpoint
-from models.smpler import PRESETS, SMPLer, build_smpler
+from models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
 from models.weight_files import read_tensors
 from utils.checkpoint import save_atomically
 from utils.engine import measure
-from utils.joints import KEYPOINT_NAMES, mirrored
 from utils.paths import display, require
 
 CHUNK = 256
@@ -166,17 +164,7 @@ class Chunks:
     def targets(self, index: np.ndarray, flip: np.ndarray) -> dict[str, Tensor]:
         """Return labels as `SMPLLoss` takes them, mirrored where `flip` holds."""
         labels = {key: value[index] for key, value in self.labels.items()}
-        keypoints, joints = mirrored(KEYPOINT_NAMES), MIRRORED_SMPL
-        flip = torch.from_numpy(flip)
-        for key, order, sign in (
-            ("keypoints_2d", keypoints, [-1, 1, 1]),
-            ("keypoints_3d", keypoints, [-1, 1, 1, 1]),
-            ("pose", joints, [1, -1, -1]),
-        ):
-            value = labels[key].unflatten(1, (24, 3)) if key == "pose" else labels[key]
-            other = value[:, list(order)] * torch.tensor(sign)
-            value = torch.where(flip[:, None, None], other, value)
-            labels[key] = value.flatten(1) if key == "pose" else value
+        labels = mirrored_batch(labels, torch.from_numpy(flip))
         everyone = torch.ones(len(index), dtype=torch.bool)
         return labels | {"has_smpl": everyone, "has_keypoints_3d": everyone}
 
@@ -266,15 +254,6 @@ def learning_rate(step: int, arguments: argparse.Namespace) -> float:
     """Return the rate of a step: warm-up, then a cosine down to nothing."""
     warmup = min(1.0, (step + 1) / 50)
     return arguments.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
-
-
-def set_dropout(model: SMPLer, probability: float) -> None:
-    """Set all dropout: so short a training needs less of it than the published one."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        elif isinstance(module, MultiHeadAttention):
-            module.dropout = probability
 
 
 def trained_parameters(model: SMPLer, pretrained_lr: float) -> list[dict]:

@@ -4,6 +4,7 @@ import torch
 
 from datasets import torch_photo
 from datasets.photo import MIDDLE, SUBJECT_PART, Photo, develop, noise_bank
+from datasets.scene_batch import pack_photos
 
 SIZE = 64
 BANK = noise_bank()
@@ -57,7 +58,7 @@ def test_torch_exposes_as_numpy_does(metering):
     found = torch_photo.develop(
         torch.from_numpy(light)[None],
         torch.from_numpy(mask)[None],
-        [photo],
+        pack_photos([photo]),
         torch.from_numpy(BANK),
     )[0].permute(1, 2, 0)
     error = np.abs(found.numpy() - expected).mean() * 255

@@ -112,6 +112,8 @@ def train_one_epoch(
     """Train on all batches of the loader.
 
     Args:
+        criterion: from an estimate and a batch to weighted terms; what it computes of the batch
+            alone, its `with_target` puts there once for all stages.
         learning_rate: of a step, counted over all epochs.
         first_step: number of the first batch's step.
         clip_grad: largest norm of the gradient.
@@ -130,13 +132,14 @@ def train_one_epoch(
     step, losses = first_step, LossLog()
     for batch in on_device(loader, precision.device):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
+            group["lr"] = group.get("factor", 1.0) * learning_rate(step)
         with precision.autocast():
             if supervise == "all":
                 estimates = model(batch["image"], all_stages=True)
             else:
                 estimates = model(batch["image"])[-1:]
-        stages = [criterion(estimate, batch) for estimate in estimates]
+        asked = criterion.with_target(batch) if len(estimates) > 1 else batch
+        stages = [criterion(estimate, asked) for estimate in estimates]
         terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
         loss = sum(terms.values())
         losses.add(step, terms)

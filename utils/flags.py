@@ -57,6 +57,13 @@ def decay(text: str) -> float:
     return float(text)
 
 
+def share(text: str) -> float:
+    """Return a number above 0, at most 1."""
+    if not 0 < weight(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, at most 1")
+    return float(text)
+
+
 def color(text: str) -> tuple[float, float, float]:
     """Return red, green and blue in [0, 1]."""
     try:

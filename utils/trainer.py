@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,8 @@ class TrainOptions:
     lr_schedule: str = "constant"
     """`constant`, or `cosine` down to zero at the last step."""
     warmup_steps: int = 0
+    backbone_lr: float = 1.0
+    """Of the backbone, times the learning rate: less for one that knows more than the rest."""
     clip_grad: float | None = None
     ema: float | None = None
     bf16: bool = False
@@ -66,6 +68,16 @@ class TrainOptions:
         return self.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
+def parameter_groups(model: nn.Module, backbone_lr: float) -> list[dict]:
+    """Return an optimiser's groups; `factor` is what a group's learning rate is multiplied by."""
+    if backbone_lr == 1:
+        return [{"params": list(model.parameters()), "factor": 1.0}]
+    backbone = list(model.backbone.parameters())
+    known = {id(parameter) for parameter in backbone}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return [{"params": others, "factor": 1.0}, {"params": backbone, "factor": backbone_lr}]
+
+
 class Trainer:
     """Trains a model and keeps everything that continuing it needs.
 
@@ -78,6 +90,7 @@ class Trainer:
         identity: plain values saved with every checkpoint: config, body, protocol; a run is only
             continued with those that `MUST_AGREE` names.
         folder: LOG_ROOT/EXP_NAME.
+        make_loader: from the sampler to an epoch's batches; default: the data set's, by processes.
     """
 
     def __init__(
@@ -91,7 +104,9 @@ class Trainer:
         processes: Processes,
         identity: dict,
         folder: Path,
+        make_loader: Callable[[TrainSampler], Iterable[dict]] | None = None,
     ):
+        self.make_loader = make_loader or self._load
         self.criterion, self.dataset, self.evaluate, self.draw = criterion, dataset, evaluate, draw
         self.options, self.processes, self.identity = options, processes, identity
         self.folder = folder
@@ -110,7 +125,8 @@ class Trainer:
         if self.average is not None:  # it is asked at each step, which must not wait for a GPU
             self.average.n_averaged = self.average.n_averaged.cpu()
         # fused: the same numbers to rounding, in a quarter of the time on a CPU
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
+        groups = parameter_groups(model, options.backbone_lr)
+        self.optimizer = torch.optim.Adam(groups, lr=options.lr, fused=True)
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
         self.epoch, self.step, self.best = 0, 0, math.inf
         self.num_skipped = 0
@@ -139,6 +155,8 @@ class Trainer:
         while self.epoch < self.options.num_epochs:
             self._train_epoch()
             self.epoch += 1
+            if self.evaluate:  # an evaluation may fail, and the epoch must not be lost with it
+                self._save([self.checkpoints / "last.pt"], metric=None)
             last = self.epoch == self.options.num_epochs
             metric = None
             if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
@@ -152,13 +170,6 @@ class Trainer:
         first_batch = self.step - self.epoch * per_epoch
         self.sampler.set_position(self.epoch, first_batch)
         self.dataset.set_epoch(self.epoch)
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=self.sampler,
-            num_workers=self.options.num_workers,
-            pin_memory=self.processes.device.type == "cuda",
-            generator=torch.Generator(),  # leaves the global generator to dropout alone
-        )
         bar = tqdm(
             total=per_epoch * self.options.batch_size * self.processes.world_size,
             initial=first_batch * self.options.batch_size * self.processes.world_size,
@@ -171,7 +182,7 @@ class Trainer:
             train_one_epoch(
                 self.parallel,
                 self.criterion,
-                loader,
+                self.make_loader(self.sampler),
                 self.optimizer,
                 Precision(self.processes.device, self.options.bf16),
                 learning_rate=partial(
@@ -185,6 +196,16 @@ class Trainer:
             )
 
         self._report_skipped()
+
+    def _load(self, sampler: TrainSampler) -> DataLoader:
+        """Return the batches of the data set."""
+        return DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            num_workers=self.options.num_workers,
+            pin_memory=self.processes.device.type == "cuda",
+            generator=torch.Generator(),  # leaves the global generator to dropout alone
+        )
 
     def _after_step(
         self, bar: tqdm, step: int, losses: LossLog, batch: dict, estimates: list
