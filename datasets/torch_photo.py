@@ -122,5 +122,10 @@ def _through_blocks(
     cosines = torch.from_numpy(COSINES).to(planes)
     blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (b k i j 8 8)
     steps = steps[:, :, None, None]
-    quantised = (cosines @ blocks @ cosines.T / steps).round() * steps
-    return (cosines.T @ quantised @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+    def both_sides(matrix: Tensor, x: Tensor) -> Tensor:
+        """Matrix @ x @ matrix.T, without a product for each block."""
+        return ((x @ matrix.T).mT @ matrix.T).mT
+
+    quantised = (both_sides(cosines, blocks) / steps).round() * steps
+    return both_sides(cosines.T, quantised).transpose(3, 4).flatten(4, 5).flatten(2, 3)

@@ -26,7 +26,7 @@ from datasets.surfaces import (
     encode_panorama,
 )
 from datasets.textures import NOISE
-from datasets.torch_shading import backdrop, shade, texels
+from datasets.torch_shading import backdrop, shade, texels, transformed
 from datasets.wardrobe import Panorama
 from utils.image import CROP_SIZE
 from utils.rasterizer import Fragments, rasterize_packed, vertex_normals
@@ -161,19 +161,16 @@ class TorchRenderer:
     ) -> Float[Tensor, "n 3"]:
         """Blend shapes, pose correctives, skinning (SMPL, eq. 2 to 9) of rows of the layers."""
         vertex = {name: array[row] for name, array in self.vertex.items()}
-        rest = vertex["v_template"] + torch.einsum(
-            "nck,nk->nc", vertex["shapedirs"], numbers["betas"][actor]
-        )
+        betas = numbers["betas"][actor]
+        rest = vertex["v_template"] + (vertex["shapedirs"] * betas[:, None]).sum(dim=2)
         offsets = (numbers["feature"] @ self.posedirs).unflatten(1, (-1, 3))  # (a, v, 3)
         borrowed = offsets[actor, vertex["anchor"].clamp(min=0)]
         rest = rest + torch.where(vertex["anchor"][:, None] == RIGID, 0, borrowed)
         transforms = numbers["transforms"]
-        posed = torch.zeros_like(rest)
+        blended = torch.zeros(len(rest), 3, 4, device=rest.device)
         for joint, weight in zip(vertex["lbs_indices"].T, vertex["lbs_weights"].T, strict=True):
-            moved = transforms[actor, joint]  # (n, 3, 4)
-            moved = (moved[..., :3] @ rest[..., None])[..., 0] + moved[..., 3]
-            posed = posed + weight[:, None] * moved
-        return posed
+            blended += weight[:, None, None] * transforms[actor, joint]
+        return transformed(blended, rest)
 
     def _is_solid(
         self,
@@ -204,7 +201,7 @@ class TorchRenderer:
         ):
             to_map = _shadow_camera(low, high, towards, size)
             rows = to_map[packed.vertex_item]
-            points = (rows[..., :3] @ packed.vertices[..., None])[..., 0] + rows[..., 3]
+            points = transformed(rows, packed.vertices)
             two_sided = torch.ones_like(packed.item, dtype=torch.bool)
             shape = (len(to_map), size, size)
             seen = rasterize_packed(points, packed.faces, packed.item, shape, two_sided)
@@ -228,7 +225,7 @@ class TorchRenderer:
         u, v = (self.uv[packed.source[face]] * weights).sum(1).T
         material = packed.material[face]
         texel = texels(self.textures, numbers["texture"][material], u, v)
-        albedo = (numbers["matrix"][material] @ texel[..., None])[..., 0]
+        albedo = transformed(numbers["matrix"][material], texel)
         two_sided = ~self.cull[numbers["layer"][material]]
         highlight = numbers["highlight"][material]
         shone = shade(point, normal, albedo, highlight, two_sided, packed.item[face], light)

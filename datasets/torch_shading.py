@@ -29,6 +29,15 @@ def polynomials(normals: Points) -> Float[Tensor, "n 9"]:
     return torch.stack(terms, dim=1)
 
 
+def transformed(matrices: Float[Tensor, "n 3 _"], points: Points) -> Points:
+    """Apply to each point its own matrix, (3, 3), or affine map, (3, 4).
+
+    Many small matrix products are slow on a GPU; this is a few passes over memory.
+    """
+    moved = (matrices[..., :3] * points[:, None]).sum(dim=2)
+    return moved + matrices[..., 3] if matrices.shape[2] == 4 else moved
+
+
 def reached(
     points: Points,
     item: Int[Tensor, "n"],
@@ -38,7 +47,7 @@ def reached(
 ) -> Float[Tensor, "n"]:
     """Share of a light that reaches points: of the texels round their places in shadow maps."""
     size = maps.shape[1]
-    place = (to_map[item, :, :3] @ points[..., None])[..., 0] + to_map[item, :, 3]
+    place = transformed(to_map[item], points)
     column, row = place[:, :2].floor().long().unbind(1)
     depth = place[:, 2] - float(SHADOW_BIAS)
     shaded = torch.zeros_like(depth)
@@ -107,7 +116,7 @@ def shade(
     half = sun - points / away[:, None]
     half = (normals * half).sum(1) / half.pow(2).sum(1).add(1e-12).sqrt()
     gloss = highlight * sunlit * half.clamp(min=0) ** SHININESS
-    irradiance = torch.einsum("nk,nkc->nc", polynomials(normals), light["sh"][item]).clamp(min=0)
+    irradiance = (polynomials(normals)[..., None] * light["sh"][item]).sum(dim=1).clamp(min=0)
     received = ambient[:, None] * irradiance
     received = received + (towards.clamp(min=0) * sunlit)[:, None] * sun_color
     return albedo.clamp(min=0) * received + gloss[:, None] * sun_color
