@@ -32,6 +32,8 @@ from utils.paths import SAMPLES, display
 from utils.visualize import Rasterizer, overlay, palette, side_by_side, side_view
 
 BACKENDS = ("eager", "fused", "onnxruntime")
+MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
+long; default: with the open weights"""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +52,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_people", type=_positive, default=1, help="at most so many people of each photo")
     add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the network, see README")
+    add("--mirror", action=argparse.BooleanOptionalAction, help=MIRROR_HELP)
     add("--focal_length", type=_focal_length, help="of the photo in pixels; default: its diagonal")
     return parser.parse_args(argv)
 
@@ -67,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = arguments.checkpoint or released_weights()
         model = load_model(None, checkpoint, arguments.body, device=device)
         model = choose_backend(model, arguments.backend)
+        if arguments.mirror is None:
+            arguments.mirror = arguments.checkpoint is None and checkpoint is not None
         detector = None if arguments.bbox else PersonDetector.load(device=device)
     except (OSError, ValueError) as error:
         return _complain(error)
@@ -170,7 +175,7 @@ def process_photo(
     else:
         boxes = detect_people(photo, detector, arguments.max_people, path)
     windows = [CropWindow.for_box(box) for box, _, _ in boxes]
-    estimate = estimate_people(photo, windows, model)
+    estimate = estimate_people(photo, windows, model, arguments.mirror)
     size = (photo.shape[1], photo.shape[0])
     people = []
     for number, ((box, source, score), window) in enumerate(zip(boxes, windows, strict=True)):
@@ -217,11 +222,20 @@ def detect_people(
 
 
 @torch.inference_mode()
-def estimate_people(photo: np.ndarray, windows: list[CropWindow], model: SMPLer) -> Estimate:
-    """Run the model on all crops of a photo and return its last estimate."""
+def estimate_people(
+    photo: np.ndarray, windows: list[CropWindow], model: SMPLer, mirror: bool = False
+) -> Estimate:
+    """Run the model on all crops of a photo and return its last estimate.
+
+    Args:
+        mirror: average with the answer to the mirrored crops.
+    """
     crops = np.stack([crop(photo, window) for window in windows])
     images = torch.from_numpy(crops).permute(0, 3, 1, 2).to(model.mean.device)
-    return model(images)[-1]
+    estimate = model(images)[-1]
+    if not mirror:
+        return estimate
+    return model.smpl.average_with_mirrored(estimate, model(images.flip(-1))[-1])
 
 
 def person_numbers(

@@ -102,6 +102,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--open_data and --amass are for --data_mode=open")
     if arguments.eval_only and arguments.auto_load:
         parser.error("--eval_only takes its weights from --load_checkpoint, not by --auto_load")
+    on_gpu = arguments.data_mode == "open" and not arguments.open_data
+    if arguments.fresh < 1 and not on_gpu:
+        parser.error("--fresh below 1 is for people rendered on a GPU, by --data_mode=open")
     if arguments.gendered and arguments.data_mode != "3dpw":
         parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
     return arguments
@@ -248,6 +251,7 @@ def train(
     """Train by the protocol; the run's folder tells what it was started with."""
     protocol = PROTOCOLS[arguments.data_mode]
     dataset = processes.together(lambda: open_training_set(arguments, model, processes))
+    make_loader = processes.together(lambda: device_loader(arguments, dataset, processes))
     names = {field.name for field in fields(TrainOptions)} & vars(arguments).keys()
     options = TrainOptions(
         find_unused_parameters=not model.blocks,
@@ -277,7 +281,7 @@ def train(
         processes,
         identity,
         folder,
-        device_loader(arguments, dataset, processes),
+        make_loader,
     )
     if arguments.auto_load:
         trainer.resume()
@@ -310,7 +314,7 @@ def device_loader(
     """Return what renders the training set's batches on the GPU, if it is to be rendered there."""
     if not hasattr(dataset, "stream") or processes.device.type != "cuda":
         if arguments.fresh < 1:
-            raise ValueError("--fresh below 1 is for people rendered on a GPU; leave it out.")
+            raise ValueError("--fresh below 1 is for people rendered on a GPU; there is none.")
         return None
     from datasets.device_batches import DeviceBatches  # here, for scipy comes with it
 

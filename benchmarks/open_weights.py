@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     result |= {"samples": args.num, "few": args.few}
     result |= measure_on_open(model, args)
     for name, photos, people in sources_of_photos(args):
-        result |= measure_on_photos(model, judges, name, photos, people, args.out)
+        result |= measure_on_photos(model, judges, name, photos, people, args.out, args.mirror)
     print_table(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -85,6 +85,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
     add("--movenet", type=Path, help=f"a second judge: npm's archive of {PACKAGE}")
+    add(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="of photos, as demo.py",
+    )
     add("--out", type=Path, help="folder for the photos with bodies drawn over them")
     add("--json", type=Path, help="the numbers")
     return parser.parse_args(argv)
@@ -201,16 +207,18 @@ def measure_on_photos(
     photos,
     people: int,
     out: Path | None,
+    mirror: bool = True,
 ) -> dict[str, float]:
     """Return the number of people that were judged, and PCK@0.2 by each judge; keep the pictures.
 
-    In the pictures, green dots are the last judge's.
+    In the pictures, green dots are the last judge's. With `mirror` the model answers as in the
+    demo: averaged with the answer to the mirrored photo.
     """
     comparisons = {measure: [] for measure in judges}
     for photo in photos:
         told = []
         for measure, judge in judges.items():
-            found, drawn = real_photos.compare(model, judge, photo, people)
+            found, drawn = real_photos.compare(model, judge, photo, people, mirror)
             comparisons[measure] += found
             scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found)
             told.append(f"{measure} {scores or 'of nobody'}")

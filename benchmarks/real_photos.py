@@ -85,9 +85,16 @@ def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
 
 
 def compare(
-    model: SMPLer, judge: LandmarkJudge | MoveNetJudge, photo: Photo, max_people: int = 1
+    model: SMPLer,
+    judge: LandmarkJudge | MoveNetJudge,
+    photo: Photo,
+    max_people: int = 1,
+    mirror: bool = False,
 ) -> tuple[list[Comparison], UInt8[np.ndarray, "h w 3"]]:
     """Compare model and judge on the people of a photo.
+
+    Args:
+        mirror: average with the answer to the mirrored photo, as the demo does.
 
     Returns:
         One comparison for each person whom the judge recognises, and the photo with the model's
@@ -100,7 +107,7 @@ def compare(
     if not pairs:
         return [], image
     windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
-    estimate = demo.estimate_people(image, windows, model)
+    estimate = demo.estimate_people(image, windows, model, mirror)
     keypoints, cams, vertices = (
         field.float().cpu().numpy()
         for field in (estimate.keypoints_2d, estimate.cam, estimate.vertices)

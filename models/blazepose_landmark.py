@@ -20,6 +20,9 @@ LANDMARK_VALUES = 5
 logits of being visible and of being inside."""
 LANDMARK_SCALE = (1 / 256, 1 / 256, 1 / 256, 1 / 8, 1 / 8)
 """Brings a landmark's values to about one."""
+COARSEST_SCALE = 1 / 16
+"""Brings the encoder's coarsest map, whose values go to 100, to the size of what is said of the
+whole crop: what sums them both, as the Transformer's queries do, would else see the map alone."""
 LATERAL_CHANNELS = 48
 TOWER_CHANNELS = 288
 
@@ -123,7 +126,8 @@ class BlazePoseBackbone(nn.Module):
         landmarks = self.landmark_scale * self.landmarks(hidden)
         told = [hidden.flatten(1)[:, :, None, None], landmarks]
         told = torch.cat([*told, self.world_landmarks(hidden)], dim=1)
-        return wide, torch.cat([stage32, told.expand(-1, -1, *stage32.shape[2:])], dim=1)
+        told = told.expand(-1, -1, *stage32.shape[2:])
+        return wide, torch.cat([COARSEST_SCALE * stage32, told], dim=1)
 
 
 class Lateral(nn.Sequential):

@@ -179,6 +179,28 @@ def test_supervising_all_stages_teaches_the_early_ones(supervise, moves_first):
     assert (model.first.item() != 1.0) == moves_first and model.second.item() != 2.0
 
 
+def test_each_group_of_parameters_has_its_own_learning_rate():
+    model = TwoStages()
+    groups = [
+        {"params": [parameter], "factor": factor}
+        for parameter, factor in zip(model.parameters(), (1.0, 0.25), strict=True)
+    ]
+    rates = []
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    train_one_epoch(
+        model,
+        SquaredError(),
+        [{"image": torch.ones(3)}],
+        optimizer,
+        Precision(torch.device("cpu")),
+        learning_rate=lambda step: 0.1,
+        first_step=0,
+        supervise="all",
+        after_step=lambda *_: rates.extend(group["lr"] for group in optimizer.param_groups),
+    )
+    assert rates == pytest.approx([0.1, 0.025])
+
+
 class BrokenLoss(SquaredError):
     """Becomes NaN at the third step."""
 

@@ -81,6 +81,8 @@ MISTAKES = {
     "decay": (("--ema=1.5",), "'1.5' is not between 0 and 1"),
     "two sources": (("--eval_only", "--auto_load=1"), "takes its weights from --load_checkpoint"),
     "no checkpoint at all": (("--load_checkpoint={file}",), "is not a readable checkpoint"),
+    "seen again on a CPU": (("--fresh=0.5",), "--fresh below 1 is for people rendered on a GPU"),
+    "no share": (("--fresh=1.5",), "'1.5' is not a share above 0, at most 1"),
     "another model": (("--load_checkpoint={other}",), "holds no weights of SMPLer"),
 }
 

@@ -10,7 +10,7 @@ from tensorboardX.proto import event_pb2
 from tests.programs import Done, run
 from utils.checkpoint import load_checkpoint, save_atomically
 from utils.distributed import Processes, TrainSampler
-from utils.trainer import TrainOptions
+from utils.trainer import TrainOptions, parameter_groups
 
 CPU = torch.device("cpu")
 
@@ -201,3 +201,20 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     rates = [cosine.learning_rate(step, 1000) for step in range(1000)]
     assert abs(rates[0] - 0.1) < 1e-3 and rates[999] < 1e-4
     assert max(rates) == rates[9] and abs(rates[500] - 0.5) < 1e-3
+
+
+def test_the_backbone_can_learn_more_slowly():
+    model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+    (together,) = parameter_groups(model, 1.0)
+    assert len(together["params"]) == 4
+    rest, backbone = parameter_groups(model, 0.2)
+    assert [rest["factor"], backbone["factor"]] == [1.0, 0.2]
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in model["backbone"].parameters()}
+    assert len(rest["params"]) == 2
+
+
+def test_a_failed_evaluation_does_not_cost_the_epoch(tmp_path):
+    done = train(tmp_path, "--fail_evaluation")
+    assert set(done.returncodes) == {1} and "no evaluation today" in done.output
+    state = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert (state["finished_epochs"], state["global_iter"]) == (1, 10)

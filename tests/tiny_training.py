@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--ema", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_bad", type=int, default=0)
+    parser.add_argument("--fail_evaluation", action="store_true")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     if arguments.kill_while_saving is not None:
@@ -106,7 +107,7 @@ def main() -> None:
             model,
             TinyLoss(arguments.nan_at),
             data,
-            None,
+            fail if arguments.fail_evaluation else None,
             lambda *_: np.zeros((8, 8, 3), np.uint8),
             options,
             processes,
@@ -118,6 +119,11 @@ def main() -> None:
         if arguments.resume:
             trainer.resume()
         trainer.train()
+
+
+def fail(model: nn.Module) -> None:
+    """Stand in for an evaluation."""
+    raise RuntimeError("no evaluation today")
 
 
 def die_at(trainer: Trainer, step: int) -> None:
