@@ -6,9 +6,10 @@
 #   blaze      SMPLer-blaze on BlazePose's landmark network, the same
 #   blaze-cpu  its stage-1 model without a GPU: crops rendered once, the encoder stays as it is
 #
-# Each goes on from the released weights if they are there, unless FROM_START=1, and can be cut off
-# and started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS (of 256
-# crops) and STEPS.
+# On a GPU, an eighth of each batch is rendered for it, the rest seen before. Each recipe goes on
+# from the released weights if they are there, unless FROM_START=1, and can be cut off and started
+# again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS (of 256 crops) and
+# STEPS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,11 +36,16 @@ case $recipe in
 esac
 
 if [ "$recipe" != blaze-cpu ]; then
+    batch=256 learns=()
+    if [ "$recipe" = blaze ]; then # a GPU waits for its launches with less; photos taught it much
+        batch=512 learns=(--backbone_lr=0.2)
+    fi
     "$python" -m torch.distributed.run --nproc_per_node="$gpus" main.py --exp_name="open-$recipe" \
         --data_mode=open --model_type=smpler --backbone="$backbone" --supervise=all \
-        --epoch_samples=100000 --num_epochs="${EPOCHS:-15}" --batch_size=256 --lr=5e-4 \
-        --w_betas=0.3 --lr_schedule=cosine --warmup_steps=200 --clip_grad=50 --ema=0.999 \
-        --bf16 --channels_last --compile --auto_load=1 ${start[@]+"${start[@]}"}
+        --epoch_samples=100000 --num_epochs="${EPOCHS:-15}" --batch_size="$batch" --lr=6e-4 \
+        --fresh=0.125 --pool=60000 --joint_criterion=l1 --w_3dj=200 --w_2dj=120 --w_betas=0.3 \
+        --dropout=0.05 --lr_schedule=cosine --warmup_steps=100 --clip_grad=50 --ema=0.998 \
+        --bf16 --channels_last --auto_load=1 ${learns[@]+"${learns[@]}"} ${start[@]+"${start[@]}"}
     "$python" -m scripts.release_weights "logs/open-$recipe/checkpoints/best.pt"
     exit
 fi
