@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.backbone_weights import BACKBONE_FILES
 from models.blazepose_landmark import (
+    COARSEST_SCALE,
     INPUT_SIDE,
     LANDMARK_SCALE,
     NUM_LANDMARKS,
@@ -111,7 +112,7 @@ def outputs_of(network: BlazePoseBackbone, images: Tensor) -> dict[str, np.ndarr
     return {
         "finest": maps[0],
         "stage16": encoded[-1][0].numpy(),
-        "coarsest": maps[-1][:144],
+        "coarsest": maps[-1][:144] / COARSEST_SCALE,
         "landmarks": landmarks.reshape(NUM_LANDMARKS, -1) / np.array(LANDMARK_SCALE),
         "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
     }

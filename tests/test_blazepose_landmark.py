@@ -16,7 +16,7 @@ PRESET = "smpler-blaze-backbone"
 
 @pytest.fixture(scope="module")
 def released() -> BlazePoseBackbone:
-    """The backbone inside the released weights: its encoder was not trained, only rounded."""
+    """The backbone inside the released weights: trained on, at a fifth of the rate, and rounded."""
     state = read_checkpoint(released_weights(PRESET)).state
     names = [name for name in state if name.startswith("backbone.")]
     network = BlazePoseBackbone().eval()
@@ -24,13 +24,13 @@ def released() -> BlazePoseBackbone:
     return network
 
 
-def test_the_released_encoder_is_the_original_but_for_int8(released):
+def test_the_released_encoder_is_still_much_like_the_original(released):
     golden = np.load(standin.GOLDEN / "blazepose_full.npz")["stage16"]
     ours = outputs_of(released, person_crop())["stage16"][::4, ::4, ::4]
     error = np.abs(ours - golden).mean() / np.abs(golden).mean()
-    assert error < 0.1, f"{error} of the mean value"
+    assert error < 0.3, f"{error} of the mean value"
     correlation = np.corrcoef(ours.ravel(), golden.ravel())[0, 1]
-    assert correlation > 0.99, correlation
+    assert correlation > 0.95, correlation
 
 
 @pytest.mark.slow
