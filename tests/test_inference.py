@@ -6,7 +6,13 @@ import torch
 from models import inference
 from models.efficientnet import EfficientNetLite
 from models.hrnet import HRNet
-from models.inference import FastSMPLer, first_rows, fold_batch_norms, largest_difference
+from models.inference import (
+    FastSMPLer,
+    first_rows,
+    fold_batch_norms,
+    largest_difference,
+    whole_float32,
+)
 from models.pretrained import load_model
 from tests import standin
 from tests.test_smpler import golden_errors
@@ -209,10 +215,19 @@ def test_compiled_model_gives_the_plain_models_numbers(monkeypatch):
     assert 0 < error < 1e-4, error
 
 
+def test_whole_float32_switches_back(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(ZeroDivisionError), whole_float32():
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+        raise ZeroDivisionError
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("size", [1, 5, 8])
 def test_recorded_launches_give_the_plain_models_numbers(size, monkeypatch):
     model = tiny_model(monkeypatch).cuda()
     fast = model.optimize_for_inference()
-    error = largest_difference(model, fast, noise(size).cuda())
+    with whole_float32():  # the launches are recorded in here
+        error = largest_difference(model, fast, noise(size).cuda())
     assert fast._recorded and error < 1e-4, error
