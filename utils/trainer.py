@@ -155,11 +155,11 @@ class Trainer:
         while self.epoch < self.options.num_epochs:
             self._train_epoch()
             self.epoch += 1
-            if self.evaluate:  # an evaluation may fail, and the epoch must not be lost with it
-                self._save([self.checkpoints / "last.pt"], metric=None)
             last = self.epoch == self.options.num_epochs
             metric = None
             if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
+                # the evaluation may fail, and the epoch must not be lost with it
+                self._save([self.checkpoints / "last.pt"], metric=None)
                 metric = self._evaluate()
             self._save_epoch(metric, keep=last or self.epoch % self.options.save_epochs == 0)
         if self.writer:
@@ -177,7 +177,10 @@ class Trainer:
             unit="image",
             disable=not self.processes.is_main,
         )
-        self._clock = (self.step, time.perf_counter())
+        began = time.perf_counter()
+        self._clock = (self.step, began)
+        if self.processes.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.processes.device)
         with bar:
             train_one_epoch(
                 self.parallel,
@@ -194,8 +197,19 @@ class Trainer:
                 read_every=GPU_READ_STEPS if self.processes.device.type == "cuda" else 1,
                 after_step=partial(self._after_step, bar),
             )
-
         self._report_skipped()
+        self._report_speed(self.step - per_epoch * self.epoch - first_batch, began)
+
+    def _report_speed(self, num_steps: int, began: float) -> None:
+        """Say how fast the epoch was, and on a GPU how much memory it took at most."""
+        if not num_steps:
+            return
+        images = num_steps * self.options.batch_size * self.processes.world_size
+        text = f"epoch {self.epoch:03d}: {images / (time.perf_counter() - began):.1f} images/s"
+        device = self.processes.device
+        if device.type == "cuda":
+            text += f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+        log.info("%s.", text)
 
     def _load(self, sampler: TrainSampler) -> DataLoader:
         """Return the batches of the data set."""
