@@ -48,7 +48,8 @@ def test_mirrored_maps_and_labels_are_those_of_the_mirrored_crop(folder):
     model = script.initial_model("smpler-blaze-backbone").eval()
     index, plain, flipped = np.arange(NUM), np.zeros(NUM, bool), np.ones(NUM, bool)
     kept, fresh = script.Chunks(folder, "val"), script.Chunks(folder, "val")
-    kept.encode(model)
+    encoder = script.Encoder(model)
+    kept.encode(encoder, "both")
     assert len(kept) == NUM
     with torch.no_grad():
         for flip in (plain, flipped):
@@ -70,6 +71,23 @@ def test_mirrored_maps_and_labels_are_those_of_the_mirrored_crop(folder):
     other = kept.targets(index, plain)
     distance = (other["keypoints_3d"] - labels["keypoints_3d"]).norm(dim=-1).max().item()
     assert distance > 0.1, "mirroring changed nothing"
+
+
+@pytest.mark.slow
+def test_of_alternate_sides_every_second_crop_is_mirrored(folder):
+    model = script.initial_model("smpler-blaze-backbone").eval()
+    encoder, index = script.Encoder(model), np.arange(NUM)
+    both, once = script.Chunks(folder, "val"), script.Chunks(folder, "val")
+    both.encode(encoder, "both")
+    once.encode(encoder, "alternate")
+    flip = once.draw_sides(index, np.random.default_rng(0))
+    assert flip.tolist() == [False, True] * (NUM // 2)
+    with torch.no_grad():
+        (expected,), (found,) = (chunks.features(model, index, flip) for chunks in (both, once))
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        model.backbone.stage16[0][0].weight.mul_(1.1)
+    assert script.Encoder(model).name != encoder.name, "another encoder's maps would be taken"
 
 
 @pytest.mark.slow
