@@ -2,10 +2,10 @@
 
 A CPU affords only some ten thousand crops, and a backbone that knows real people needs little
 training. So crops of the open stream are rendered once: `prepare`; and the backbone's encoder, four
-fifths of its work, stays as it is. The rest is then trained: `train`, first the model without
-Transformer blocks, on the encoder's last map, which is kept on disk; then, with the whole backbone
-as it has become, the regressor and the blocks. Both can be cut off any time and go on where they
-were.
+fifths of its work, stays as it is, all of it or (`--kept stage8`) all but its last stage. The rest
+is then trained: `train`, first the model without Transformer blocks, on the map of the stage that
+was kept, which lies on disk; then, with the whole backbone as it has become, the regressor and the
+blocks. Both can be cut off any time and go on where they were.
 """
 
 import argparse
@@ -45,6 +45,8 @@ CHUNK = 256
 MAX_GRADIENT = 50.0
 """Largest norm of the gradient."""
 PRESETS_TRAINED = ("smpler-blaze-backbone", "smpler-blaze")
+STAGES = ("stage4", "stage8", "stage16")
+"""The encoder's, in their order."""
 SIDES = ("both", "alternate", "plain")
 """How the encoder sees crops: plain and mirrored, every second one mirrored, or plain."""
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
@@ -78,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--ema", type=float, default=0.995)
     add("--dropout", type=float, default=0.0, help="in place of the model's own")
     add("--sides", choices=SIDES, default="both", help="alternate: each crop once, half mirrored")
+    add("--kept", choices=STAGES[1:], default="stage16", help="last stage that stays as it is")
     add("--vertices", action="store_true", help="also the loss on vertices, which take their time")
     add("--w_3dj", type=float, default=100.0)
     add("--w_2dj", type=float, default=40.0)
@@ -132,7 +135,7 @@ class Chunks:
         chunks = [np.load(file) for file in self.files]
         labels = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in LABELS}
         self.labels = {key: torch.from_numpy(value) for key, value in labels.items()}
-        self.sides, self.encoded = "both", None
+        self.sides, self.kept, self.encoded = "both", "stage16", None
 
     def __len__(self) -> int:
         return len(self.labels["pose"])
@@ -147,7 +150,7 @@ class Chunks:
         Args:
             sides: of SIDES.
         """
-        self.sides, self.encoded = sides, []
+        self.sides, self.kept, self.encoded = sides, encoder.kept, []
         for number, file in enumerate(tqdm(self.files, unit="chunk", disable=None)):
             path = self._beside(file, f"{sides}.{encoder.name}")
             if not path.is_file():
@@ -171,9 +174,11 @@ class Chunks:
             sides = flip if self.sides == "both" else np.zeros_like(flip)
             sides = sides.astype(int)
             maps = [self.encoded[n][i, side] for (n, i), side in zip(places, sides, strict=True)]
-            stage16 = torch.from_numpy(np.stack(maps)).float()
-            stage16 = stage16.contiguous(memory_format=torch.channels_last)
-            return [model.backbone.look_at_all(stage16)[1]]
+            x = torch.from_numpy(np.stack(maps)).float()
+            x = x.contiguous(memory_format=torch.channels_last)
+            if self.kept == "stage8":
+                x = model.backbone.stage16(x)
+            return [model.backbone.look_at_all(x)[1]]
         images = torch.from_numpy(np.stack([self.images[n][i] for n, i in places]))
         flip = torch.from_numpy(flip)[:, None, None, None]
         images = torch.where(flip, images.flip(-1), images)
@@ -200,22 +205,23 @@ class Encoder:
 
     Args:
         model: whose encoder it is.
+        kept: its last stage that stays as it is, of STAGES.
     """
 
-    def __init__(self, model: SMPLer):
-        weights = {name: x for name, x in model.backbone.state_dict().items() if encodes(name)}
+    def __init__(self, model: SMPLer, kept: str = "stage16"):
         digest = hashlib.sha256()
-        for name in sorted(weights):
-            digest.update(weights[name].numpy().tobytes())
-        self.name = digest.hexdigest()[:12]
-        """Of the maps that it makes."""
+        for stage in STAGES[: STAGES.index(kept) + 1]:
+            for tensor in getattr(model.backbone, stage).state_dict().values():
+                digest.update(tensor.numpy().tobytes())
+        self.kept, self.name = kept, f"{kept}.{digest.hexdigest()[:12]}"
+        """The name is that of the maps that it makes."""
         self.encode = partial(encode, model)
         if find_spec("onnxruntime") and find_spec("onnxscript"):
             backbone = OnnxBackbone(EncoderAlone(model).eval(), CROP_SIZE)
             self.encode = lambda images: backbone(images.float() / 255)
 
     def see(self, images: np.ndarray, sides: str) -> np.ndarray:
-        """Return (n, 1 or 2, 88, 16, 16) float16: the last map of each crop, see SIDES."""
+        """Return (n, 1 or 2, c, s, s) float16: the kept stage's map of each crop, see SIDES."""
         rows = []
         for batch in np.split(images, range(32, len(images), 32)):
             batch = torch.from_numpy(np.array(batch))
@@ -224,8 +230,8 @@ class Encoder:
                 batch = batch.clone()
                 batch[1::2] = mirror[1::2]
             views = [batch, mirror] if sides == "both" else [batch]
-            stage16 = self.encode(torch.cat(views))[-1]
-            rows.append(torch.stack(stage16.half().contiguous().chunk(len(views)), dim=1).numpy())
+            x = self.encode(torch.cat(views))[STAGES.index(self.kept)]
+            rows.append(torch.stack(x.half().contiguous().chunk(len(views)), dim=1).numpy())
         return np.concatenate(rows)
 
 
@@ -241,15 +247,13 @@ class EncoderAlone(nn.Module):
         return self.model.backbone.encode((images - self.model.mean) / self.model.std)
 
 
-def encodes(name: str) -> bool:
-    """Say whether a backbone's tensor belongs to the encoder, which stays as it is."""
-    return name.startswith(("stage4.", "stage8.", "stage16."))
-
-
-def initial_model(preset: str) -> SMPLer:
-    """Return the model on the weights that its backbone starts from."""
+def initial_model(preset: str, checkpoint: Path | None = None) -> SMPLer:
+    """Return the model on a checkpoint, or on the weights that its backbone starts from."""
     model = build_smpler(PRESETS[preset], open_body())
-    load_backbone(model.backbone, require(BACKBONE_FILES[model.config.backbone]))
+    if checkpoint:
+        load_weights(model, read_checkpoint(checkpoint), stage_1_may_start=True)
+    else:
+        load_backbone(model.backbone, require(BACKBONE_FILES[model.config.backbone]))
     return model
 
 
@@ -258,17 +262,15 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     data, held_out = Chunks(arguments.folder, "train"), Chunks(arguments.folder, "val")
-    model = initial_model(arguments.preset)
-    if arguments.load_checkpoint:
-        load_weights(model, read_checkpoint(arguments.load_checkpoint), stage_1_may_start=True)
+    model = initial_model(arguments.preset, arguments.load_checkpoint)
     model = model.to(memory_format=torch.channels_last)
     set_dropout(model, arguments.dropout)
     model.train()
     if not model.blocks:
-        encoder = Encoder(model)
+        encoder = Encoder(model, arguments.kept)
         data.encode(encoder, arguments.sides)
         held_out.encode(encoder, "plain")
-    groups = trained_parameters(model, arguments.pretrained_lr)
+    groups = trained_parameters(model, arguments.pretrained_lr, arguments.kept)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.Adam(groups)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
@@ -317,14 +319,17 @@ def learning_rate(step: int, arguments: argparse.Namespace) -> float:
     return arguments.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
 
 
-def trained_parameters(model: SMPLer, pretrained_lr: float) -> list[dict]:
+def trained_parameters(model: SMPLer, pretrained_lr: float, kept: str = "stage16") -> list[dict]:
     """Return what is trained, as an optimiser's groups; the rest stops asking for gradients.
 
     Trained before is, without blocks, the backbone; with them, the regressor.
+
+    Args:
+        kept: the encoder's last stage that stays as it is, of STAGES.
     """
     backbone = model.backbone
-    for part in (backbone.stage4, backbone.stage8, backbone.stage16, backbone.laterals):
-        part.requires_grad_(False)
+    for name in (*STAGES[: STAGES.index(kept) + 1], "laterals"):
+        getattr(backbone, name).requires_grad_(False)
     if model.blocks:
         backbone.requires_grad_(False)
     before = "regressor." if model.blocks else "backbone."

@@ -31,8 +31,7 @@ need() { # FILE MODULE: what the backbone starts from
 }
 case $recipe in
     lite) [ ${#start[@]} -gt 0 ] || need pretrained/efficientnet_lite0.pt scripts.convert_imagenet ;;
-    blaze) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
-    blaze-cpu) need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
+    blaze*) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
 esac
 
 if [ "$recipe" != blaze-cpu ]; then

@@ -91,6 +91,32 @@ def test_of_alternate_sides_every_second_crop_is_mirrored(folder):
 
 
 @pytest.mark.slow
+def test_the_last_stage_of_the_encoder_can_be_trained_too(folder, tmp_path):
+    torch.manual_seed(0)
+    trained = train(folder, tmp_path / "out.pt", "--kept", "stage8", "--sides", "alternate")
+    trained = trained["training"]["trained"]
+    torch.manual_seed(0)  # as the script does: the same initialisation
+    start = script.initial_model("smpler-blaze-backbone").state_dict()
+    moved = {name for name, x in start.items() if (trained[name] != x).any()}
+    assert any(name.startswith("backbone.stage16.") for name in moved)
+    assert not any(name.startswith(("backbone.stage4.", "backbone.stage8.")) for name in moved)
+
+
+@pytest.mark.slow
+def test_maps_kept_earlier_lead_to_the_same_features(folder):
+    model = script.initial_model("smpler-blaze-backbone").eval()
+    index, plain = np.arange(NUM), np.zeros(NUM, bool)
+    found = []
+    for kept in ("stage8", "stage16"):
+        chunks = script.Chunks(folder, "val")
+        chunks.encode(script.Encoder(model, kept), "plain")
+        with torch.no_grad():
+            found += chunks.features(model, index, plain)
+    error = (found[0] - found[1]).abs().max() / found[1].abs().max()
+    assert error < 2e-3, error
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0, 0.2])
 def test_a_cut_off_training_goes_on_where_it_was(folder, patched, tmp_path, dropout):
     dropout = ("--dropout", dropout)
