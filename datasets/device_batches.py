@@ -32,8 +32,9 @@ class DeviceBatches:
         samples: the epoch; its stream must be the one of training.
         device: where to render.
         num_workers: processes that draw the scenes.
-        fresh: share of a batch that is rendered for it; of a batch's indices the first count.
-            With less than 1, a continued run is no exact continuation: the pool starts anew.
+        fresh: share of a batch that is rendered for it; of a batch's indices the first count. The
+            rest is drawn from the pool, which starts anew when a run is continued: with less than 1
+            that is no exact continuation.
         pool_size: crops in the pool; the oldest make room. One takes 150 KB.
         seed: of what is drawn from the pool.
     """
@@ -65,7 +66,11 @@ class DeviceBatches:
                 yield rendered
                 continue
             self.pool.add(rendered)
-            yield self.pool.draw(size)
+            if size == len(indices):
+                yield rendered
+                continue
+            again = self.pool.draw(size - len(indices))
+            yield {name: torch.cat([rendered[name], value]) for name, value in again.items()}
 
 
 class _Scenes(Dataset):
@@ -107,6 +112,7 @@ class Pool:
         """Keep a batch's crops, in the place of the oldest ones when the pool is full."""
         values = {"image": (255 * batch["image"]).round().byte()}
         values |= {name: batch[name] for name in POOLED}
+        values = {name: value[-self.size :] for name, value in values.items()}
         count = len(values["image"])
         if not self.kept:
             for name, value in values.items():

@@ -110,7 +110,8 @@ class FastSMPLer(nn.Module):
                 self._compute(given, all_stages, with_vertices)
         torch.cuda.current_stream(given.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # on the model's GPU, which may be another than the current one
+        with torch.cuda.device(given.device), torch.cuda.graph(graph, stream=stream):
             answer = self._compute(given, all_stages, with_vertices)
         return graph, given, answer
 

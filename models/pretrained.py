@@ -27,6 +27,7 @@ from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, display, first_present
 
 RELEASED_FILES = {
+    "smpler-blaze": PRETRAINED / "smpler_open_blaze_blocks.safetensors",
     "smpler-blaze-backbone": PRETRAINED / "smpler_open_blaze.safetensors",
     "smpler": PRETRAINED / "smpler_open_w32.safetensors",
     "smpler-lite": PRETRAINED / "smpler_open_lite.safetensors",

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Everything that wants measuring on a GPU, in a quarter of an hour: scripts/measure_gpu.sh OUT
 #
-# OUT gets one log, and of the benchmarks one JSON, for each; one that fails does not stop the rest.
+# OUT gets one log, and of the benchmarks one JSON, for each; one that fails does not stop the rest,
+# but is told by the exit code.
 # The order is: what takes seconds first, what has to compile last.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 out=${1:?"scripts/measure_gpu.sh OUT: a folder for the results"}
 python=${PYTHON:-.venv/bin/python}
+failed=0
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
 measure() { # NAME COMMAND...: run it, keep its output, say how it ended
     local name=$1 begin=$SECONDS
     shift
-    "$@" >"$out/$name.log" 2>&1
-    echo "$name: exit code $?, $((SECONDS - begin)) s"
+    local code=0
+    "$@" >"$out/$name.log" 2>&1 || code=$?
+    [ "$code" = 0 ] || failed=1
+    echo "$name: exit code $code, $((SECONDS - begin)) s"
 }
 benchmark() { # NAME MODULE FLAGS...
     local name=$1 module=$2
@@ -28,7 +32,7 @@ stage_2() { # NAME BATCH FLAGS...: three epochs of stage 2 over NCCL; the last t
     SMPLER_DATASETS="$out/toy" measure "$name" "$python" -m torch.distributed.run \
         --nproc_per_node=1 main.py --exp_name="$name" --log_root="$out/logs" --data_mode=h36m \
         --model_type=smpler --num_epochs=3 --eval_epochs=1000 --save_epochs=1000 \
-        --batch_size="$batch" "$@"
+        --batch_size="$batch" --num_workers=14 "$@"
 }
 
 benchmark engine data_engine --batch 128 --num_workers 14
@@ -49,4 +53,5 @@ for batch in 1 128; do
     benchmark "inference_${batch}_compiled" inference --batch "$batch" --bf16 --compile --rounds 20
 done
 benchmark training_128_compiled training --batch 128 --bf16 --channels_last --compile
-grep -h "images/s" "$out"/stage2_*.log
+grep "images/s" "$out"/stage2_*.log
+exit "$failed"

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from datasets import PROTOCOLS
@@ -37,8 +36,10 @@ from models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
 from models.weight_files import read_tensors
 from utils.checkpoint import save_atomically
 from utils.engine import measure
+from utils.flags import above_zero, decay, positive, weight, whole
 from utils.image import CROP_SIZE
-from utils.paths import display, require
+from utils.paths import display, prepare_folder, require
+from utils.weight_average import WeightAverage
 
 CHUNK = 256
 """Crops in one file."""
@@ -49,6 +50,7 @@ STAGES = ("stage4", "stage8", "stage16")
 """The encoder's, in their order."""
 SIDES = ("both", "alternate", "plain")
 """How the encoder sees crops: plain and mirrored, every second one mirrored, or plain."""
+KEPT_BY_DEFAULT = ("both", "stage16")
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 
 
@@ -63,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     add = prepare.add_argument
     add("folder", type=Path)
     add("--split", choices=SPLITS, default="train")
-    add("--first", type=int, default=0, help="number of the first chunk")
-    add("--last", type=int, default=2, help="number after the last chunk")
-    add("--step", type=int, default=1, help="of several processes: how many")
+    add("--first", type=whole, default=0, help="number of the first chunk")
+    add("--last", type=positive, default=2, help="number after the last chunk")
+    add("--step", type=positive, default=1, help="of several processes: how many")
     train = commands.add_parser("train", help="train on prepared chunks")
     train.set_defaults(run=train_on_chunks)
     add = train.add_argument
@@ -73,21 +75,31 @@ def main(argv: list[str] | None = None) -> int:
     add("--preset", choices=PRESETS_TRAINED, default=PRESETS_TRAINED[0])
     add("--out", type=Path, required=True, help="checkpoint to write")
     add("--load_checkpoint", type=Path, help="start from it, not from the backbone's weights alone")
-    add("--steps", type=int, default=2000)
-    add("--batch_size", type=int, default=64)
-    add("--lr", type=float, default=5e-4)
-    add("--pretrained_lr", type=float, default=0.2, help="of what was trained before, times --lr")
-    add("--ema", type=float, default=0.995)
-    add("--dropout", type=float, default=0.0, help="in place of the model's own")
-    add("--sides", choices=SIDES, default="both", help="alternate: each crop once, half mirrored")
-    add("--kept", choices=STAGES[1:], default="stage16", help="last stage that stays as it is")
+    add("--steps", type=positive, default=2000)
+    add("--batch_size", type=positive, default=64)
+    add("--lr", type=above_zero, default=5e-4)
+    add("--pretrained_lr", type=weight, default=0.2, help="of what was trained before, times --lr")
+    add("--ema", type=decay, default=0.995)
+    add("--dropout", type=weight, default=0.0, help="in place of the model's own")
+    add(
+        "--sides",
+        choices=SIDES,
+        default=KEPT_BY_DEFAULT[0],
+        help="alternate: each crop once, half mirrored",
+    )
+    add(
+        "--kept",
+        choices=STAGES[1:],
+        default=KEPT_BY_DEFAULT[1],
+        help="last stage that stays as it is",
+    )
     add("--vertices", action="store_true", help="also the loss on vertices, which take their time")
-    add("--w_3dj", type=float, default=100.0)
-    add("--w_2dj", type=float, default=40.0)
-    add("--w_betas", type=float, default=0.3)
-    add("--seed", type=int, default=0)
-    add("--num_eval", type=int, default=512, help="validation samples of a report")
-    add("--report_every", type=int, default=250, help="steps; also of saving")
+    add("--w_3dj", type=weight, default=100.0)
+    add("--w_2dj", type=weight, default=40.0)
+    add("--w_betas", type=weight, default=0.3)
+    add("--seed", type=whole, default=0)
+    add("--num_eval", type=positive, default=512, help="validation samples of a report")
+    add("--report_every", type=positive, default=250, help="steps; also of saving")
     add("--resume", action="store_true", help="go on with --out if it is there")
     arguments = parser.parse_args(argv)
     try:
@@ -95,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on; `train` with --resume.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -161,8 +176,8 @@ class Chunks:
 
     def draw_sides(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return which crops are mirrored: at random, if the encoder saw them both ways."""
-        flip = rng.random(len(index)) < 0.5
-        return index % 2 == 1 if self.sides == "alternate" else flip
+        drawn = rng.random(len(index)) < 0.5
+        return {"both": drawn, "alternate": index % 2 == 1, "plain": index < 0}[self.sides]
 
     def features(self, model: SMPLer, index: np.ndarray, flip: np.ndarray) -> list[Tensor]:
         """Return the backbone's maps of crops, mirrored where `flip` holds, without a gradient.
@@ -259,10 +274,19 @@ def initial_model(preset: str, checkpoint: Path | None = None) -> SMPLer:
 
 def train_on_chunks(arguments: argparse.Namespace) -> None:
     """Train a number of steps; every stage's estimate is supervised."""
+    if arguments.preset == "smpler-blaze" and (arguments.sides, arguments.kept) != KEPT_BY_DEFAULT:
+        raise ValueError(
+            "--sides and --kept are for smpler-blaze-backbone alone: of a model with blocks no "
+            "maps are kept."
+        )
+    prepare_folder(arguments.out.parent)
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     data, held_out = Chunks(arguments.folder, "train"), Chunks(arguments.folder, "val")
+    earlier = training_of(arguments) if arguments.resume and arguments.out.is_file() else None
     model = initial_model(arguments.preset, arguments.load_checkpoint)
+    if earlier:  # its encoder makes the maps
+        model.load_state_dict(earlier["trained"])
     model = model.to(memory_format=torch.channels_last)
     set_dropout(model, arguments.dropout)
     model.train()
@@ -273,7 +297,7 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
     groups = trained_parameters(model, arguments.pretrained_lr, arguments.kept)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.Adam(groups)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema))
+    average = WeightAverage(model, arguments.ema)
     criterion = SMPLLoss(
         model.smpl,
         w_3dj=arguments.w_3dj,
@@ -282,8 +306,8 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
         joint_criterion="l1",
     )
     run = Run(model, average, optimizer, rng, arguments)
-    if arguments.resume and arguments.out.is_file():
-        run.restore()
+    if earlier:
+        run.restore(earlier)
     losses, begin = [], time.time()
     for step in range(run.step, arguments.steps):
         index = rng.integers(len(data), size=arguments.batch_size)
@@ -304,7 +328,7 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
         optimizer.step()
-        average.update_parameters(model)
+        average.update(model)
         if step + 1 == arguments.steps or (step + 1) % arguments.report_every == 0:
             metrics = evaluate(average.module, held_out, arguments.num_eval)
             seconds = time.time() - begin
@@ -354,41 +378,58 @@ def evaluate(model: SMPLer, held_out: Chunks, limit: int) -> dict[str, float]:
     return {name: round(1000 * value.mean().item(), 1) for name, value in errors.items()}
 
 
+MUST_AGREE = ("preset", "sides", "kept", "seed", "batch_size", "lr", "pretrained_lr", "steps")
+"""Flags that must be the same when a training goes on, so that it is the same training."""
+
+
+def training_of(arguments: argparse.Namespace) -> dict:
+    """Read what `Run.save` wrote of a training that is to go on.
+
+    Raises:
+        ValueError: there is none, or it was another command's.
+    """
+    content = read_tensors(arguments.out)
+    if "training" not in content:
+        raise ValueError(f"{display(arguments.out)} holds no training to resume.")
+    for name in MUST_AGREE:
+        before, now = content["arguments"].get(name), str(getattr(arguments, name))
+        if before != now:
+            raise ValueError(
+                f"{display(arguments.out)} was trained with --{name} {before}, but now it is {now}:"
+                " go on with the same, or use another --out."
+            )
+    return content["training"]
+
+
 class Run:
     """What a training consists of, to be saved and restored."""
 
     def __init__(
         self,
         model: SMPLer,
-        average: AveragedModel,
+        average: WeightAverage,
         optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
         arguments: argparse.Namespace,
     ):
-        self.parts = {"trained": model, "average": average, "optimizer": optimizer}
-        self.rng, self.arguments = rng, arguments
+        self.parts = {"trained": model, "average": average.module, "optimizer": optimizer}
+        self.weights, self.rng, self.arguments = average, rng, arguments
         self.step, self.curve = 0, []
 
-    def restore(self) -> None:
-        """Go on from the file that `save` wrote.
-
-        Raises:
-            ValueError: it was written by another command.
-        """
-        training = read_tensors(self.arguments.out).get("training", {})
+    def restore(self, training: dict) -> None:
+        """Go on from what `save` wrote."""
         for name, part in self.parts.items():
-            if name not in training:
-                raise ValueError(f"{display(self.arguments.out)} holds no training to resume.")
             part.load_state_dict(training[name])
         self.rng.bit_generator.state = training["rng"]
         torch.set_rng_state(training["torch_rng"])
         self.step, self.curve = training["step"], training["curve"]
+        self.weights.num_updates = self.step
 
     def save(self, step: int, crops: int, metrics: dict[str, float]) -> None:
         """Write a checkpoint that main.py, demo.py and scripts.release_weights read."""
         self.step = step
         self.curve.append({"step": step, "crops": crops, **metrics})
-        model = self.parts["average"].module
+        model = self.parts["average"]
         body = model.smpl.body
         told = {key: str(value) for key, value in vars(self.arguments).items() if key != "run"}
         training = {name: part.state_dict() for name, part in self.parts.items()}

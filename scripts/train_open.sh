@@ -3,7 +3,7 @@
 #
 #   w32        SMPLer on HRNet-W32, end to end, on people rendered on the GPU
 #   lite       SMPLer-lite on EfficientNet-Lite0, the same
-#   blaze      SMPLer-blaze on BlazePose's landmark network, the same
+#   blaze      SMPLer-blaze on BlazePose's landmark network, the same; from its stage-1 model at first
 #   blaze-cpu  its stage-1 model without a GPU: crops rendered once, the encoder stays as it is
 #
 # On a GPU, an eighth of each batch is rendered for it, the rest seen before. Each recipe goes on
@@ -22,6 +22,10 @@ case $recipe in
     blaze | blaze-cpu) released=pretrained/smpler_open_blaze.safetensors backbone=blazepose-full ;;
     *) echo "scripts/train_open.sh: '$recipe' is none of w32, lite, blaze, blaze-cpu" >&2; exit 2 ;;
 esac
+blocks=pretrained/smpler_open_blaze_blocks.safetensors
+if [ "$recipe" = blaze ] && [ -f "$blocks" ]; then
+    released=$blocks
+fi
 start=()
 if [ -f "$released" ] && [ -z "${FROM_START:-}" ]; then
     start=(--load_checkpoint="$released")

@@ -30,7 +30,7 @@ def test_batches_are_the_samplers_samples(samples, num_workers):
     samples.set_epoch(0)
 
 
-def test_the_pool_gives_whole_batches_of_what_was_rendered(samples):
+def test_a_batch_is_what_was_rendered_for_it_and_crops_seen_before(samples):
     """Half of each batch is rendered; labels belong together, mirrored or not."""
     batches = list(DeviceBatches(samples, CPU, 0, fresh=0.5)([[0, 1, 2, 3], [4, 5, 0, 1]]))
     smpl = SMPL(samples.stream.people.body)
@@ -38,12 +38,23 @@ def test_the_pool_gives_whole_batches_of_what_was_rendered(samples):
     everyone = torch.cat([rendered, mirrored_poses(rendered)])
     for number, batch in enumerate(batches):
         assert batch["image"].shape == (4, 3, 224, 224) and batch["image"].max() <= 1
+        assert torch.allclose(batch["pose"][:2], rendered[2 * number : 2 * number + 2], atol=1e-5)
         body = smpl(batch["pose"], batch["betas"])
         keypoints = body.keypoints_3d - body.pelvis[:, None]
         assert torch.allclose(keypoints, batch["keypoints_3d"][..., :3], atol=1e-5)
         known = everyone if number else torch.cat([rendered[:2], mirrored_poses(rendered[:2])])
         distance = torch.cdist(batch["pose"], known).amin(dim=1)
         assert distance.max() < 1e-4, "a pose that nobody rendered before"
+
+
+def test_a_pool_smaller_than_a_batch_keeps_images_and_labels_together():
+    pool = Pool(2, CPU, seed=0)
+    batch = dot_image(5)
+    batch["betas"] = torch.arange(5.0)[:, None].expand(5, 10)
+    batch["image"] = batch["betas"][:, :1, None, None].expand(5, 3, 224, 224) / 255
+    pool.add(batch)
+    assert len(pool) == 2 and set(pool.kept["betas"][:, 0].tolist()) == {3, 4}
+    assert torch.equal(pool.kept["image"][:, 0, 0, 0].float(), pool.kept["betas"][:, 0])
 
 
 def test_a_mirrored_crop_keeps_the_dot_on_its_keypoint():

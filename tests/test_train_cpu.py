@@ -82,6 +82,9 @@ def test_of_alternate_sides_every_second_crop_is_mirrored(folder):
     once.encode(encoder, "alternate")
     flip = once.draw_sides(index, np.random.default_rng(0))
     assert flip.tolist() == [False, True] * (NUM // 2)
+    never = script.Chunks(folder, "val")
+    never.encode(encoder, "plain")
+    assert not never.draw_sides(index, np.random.default_rng(0)).any()
     with torch.no_grad():
         (expected,), (found,) = (chunks.features(model, index, flip) for chunks in (both, once))
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
@@ -118,7 +121,7 @@ def test_maps_kept_earlier_lead_to_the_same_features(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0, 0.2])
-def test_a_cut_off_training_goes_on_where_it_was(folder, patched, tmp_path, dropout):
+def test_a_cut_off_training_goes_on_where_it_was(folder, patched, tmp_path, dropout, capsys):
     dropout = ("--dropout", dropout)
     whole = train(folder, tmp_path / "whole.pt", *dropout)
     save = script.Run.save
@@ -128,14 +131,18 @@ def test_a_cut_off_training_goes_on_where_it_was(folder, patched, tmp_path, drop
         if step == 2:
             raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
         patch.setattr(script.Run, "save", cut_off)
         train(folder, tmp_path / "parts.pt", *dropout)
+    assert "--resume" in capsys.readouterr().err
     parts = train(folder, tmp_path / "parts.pt", "--resume", *dropout)
     for name, value in whole["model"].items():
         assert torch.equal(value, parts["model"][name]), name
     assert [entry["step"] for entry in parts["training"]["curve"]] == [1, 2, 3]
     assert parts["training"]["curve"][-1] == whole["training"]["curve"][-1]
+    arguments = ("--out", tmp_path / "parts.pt", "--resume", "--steps", 3, "--batch_size", 4)
+    assert run("train", folder, *arguments, "--seed", 1) == 2
+    assert "--seed 0, but now it is 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -159,6 +166,22 @@ def test_the_encoder_stays_and_the_result_starts_the_model_with_blocks(folder, t
     checkpoint = read_checkpoint(tmp_path / "second.pt")
     assert checkpoint.config == PRESETS["smpler-blaze"]
     assert checkpoint.body_sha256 == open_body().sha256
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--preset", "smpler-blaze", "--kept", "stage8"), "--sides and --kept are for"),
+        (("--report_every", 0), "'0' is not a whole number from 1"),
+        (("--ema", 1), "'1' is not between 0 and 1"),
+    ],
+)
+def test_flags_without_sense_are_one_sentence(flags, message, tmp_path, capsys):
+    try:
+        code = run("train", tmp_path, "--out", tmp_path / "out.pt", *flags)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2 and message in capsys.readouterr().err
 
 
 def test_without_chunks_it_says_what_to_do(tmp_path, capsys):

@@ -11,6 +11,7 @@ from tests.programs import Done, run
 from utils.checkpoint import load_checkpoint, save_atomically
 from utils.distributed import Processes, TrainSampler
 from utils.trainer import TrainOptions, parameter_groups
+from utils.weight_average import WeightAverage
 
 CPU = torch.device("cpu")
 
@@ -126,6 +127,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_every_term(tmp_path):
         ((), 2, "was written by 1 processes"),
         (("--ema", 0.9), 1, "was trained without --ema"),
         (("--seed", 3), 1, "was trained with seed 0, but now it is 3"),
+        (("--backbone_lr", 0.1), 1, "was trained with --backbone_lr 1, but now it is 0.1"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(
@@ -213,8 +215,43 @@ def test_the_backbone_can_learn_more_slowly():
     assert len(rest["params"]) == 2
 
 
-def test_a_failed_evaluation_does_not_cost_the_epoch(tmp_path):
-    done = train(tmp_path, "--fail_evaluation")
+def test_an_evaluation_that_failed_is_made_up_for(tmp_path):
+    done = train(tmp_path, "--evaluation", "fails")
     assert set(done.returncodes) == {1} and "no evaluation today" in done.output
     state = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
     assert (state["finished_epochs"], state["global_iter"]) == (1, 10)
+    assert not (tmp_path / "checkpoints" / "best.pt").exists()
+    again = train(tmp_path, "--evaluation", "works", "--resume").check()
+    measured = [line for line in again.output.splitlines() if line == "epoch 000"]
+    assert measured, "the first epoch was never evaluated"
+    whole = tmp_path / "whole"
+    train(whole, "--evaluation", "works").check()
+    for folder in (tmp_path, whole):
+        names = sorted(path.name for path in (folder / "evaluations").glob("*.json"))
+        assert names == [f"epoch_{number:03d}.json" for number in range(6)]
+    for name in ("last.pt", "best.pt"):
+        assert_identical(weights(tmp_path, name), weights(whole, name))
+
+
+def test_a_run_that_only_owes_its_last_evaluation_makes_it(uninterrupted, tmp_path):
+    state = load_checkpoint(uninterrupted / "checkpoints" / "last.pt") | {"owes_evaluation": True}
+    (tmp_path / "checkpoints").mkdir()
+    save_atomically(state, tmp_path / "checkpoints" / "last.pt")
+    train(tmp_path, "--evaluation", "works", "--resume").check()
+    assert_identical(weights(tmp_path, "best.pt"), weights(uninterrupted))
+
+
+def test_an_average_leaves_whole_numbers_alone():
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("parents", torch.arange(-1, 30))
+    average = WeightAverage(model, 0.9)
+    before = model.weight.detach().clone()
+    for _ in range(3):
+        average.update(model)
+        with torch.no_grad():
+            model.weight.add_(1)
+        model.parents += 1
+    expected = before + 0.1 * 0.9 + 0.1 * 2
+    assert torch.allclose(average.module.weight, expected, atol=1e-6)
+    assert torch.equal(average.module.parents, torch.arange(1, 32)), "of the last update"
+    assert not average.module.weight.requires_grad

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from utils.distributed import Processes, SharedError, TrainSampler
 from utils.engine import LossLog, Precision, train_one_epoch
 from utils.paths import display
 from utils.report import Evaluation
+from utils.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -112,26 +112,23 @@ class Trainer:
         self.folder = folder
         if processes.is_distributed and processes.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.average = None
-        if options.ema is not None:
-            update = get_ema_multi_avg_fn(options.ema)
-            self.average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+        self.average = None if options.ema is None else WeightAverage(model, options.ema)
         self.model = model
         self.parallel = model
         if processes.is_distributed:
             self.parallel = DistributedDataParallel(
                 model, find_unused_parameters=options.find_unused_parameters
             )
-        if self.average is not None:  # it is asked at each step, which must not wait for a GPU
-            self.average.n_averaged = self.average.n_averaged.cpu()
         # fused: the same numbers to rounding, in a quarter of the time on a CPU
         groups = parameter_groups(model, options.backbone_lr)
         self.optimizer = torch.optim.Adam(groups, lr=options.lr, fused=True)
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
         self.epoch, self.step, self.best = 0, 0, math.inf
         self.num_skipped = 0
+        self._owes_evaluation = False  # of the last epoch
         self.writer = None
         self._clock = (0, time.perf_counter())  # a step, and when it was done
+        self._first_done = None  # likewise: the epoch's first step in this run
 
     @property
     def checkpoints(self) -> Path:
@@ -140,7 +137,7 @@ class Trainer:
 
     def train(self) -> None:
         """Train from where the run stands to its last epoch."""
-        if self.epoch >= self.options.num_epochs:
+        if self.epoch >= self.options.num_epochs and not self._owes_evaluation:
             log.info("%s has its %d epochs already.", display(self.folder), self.epoch)
             return
         if self.processes.is_main:
@@ -152,18 +149,26 @@ class Trainer:
             self.writer = SummaryWriter(str(self.folder), purge_step=self.step or None)
             text = json.dumps(self.identity, indent=2, default=str)
             self.writer.add_text("config", f"```\n{text}\n```", self.step)
+        if self._owes_evaluation:
+            self._finish_epoch()
         while self.epoch < self.options.num_epochs:
             self._train_epoch()
             self.epoch += 1
-            last = self.epoch == self.options.num_epochs
-            metric = None
-            if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
-                # the evaluation may fail, and the epoch must not be lost with it
-                self._save([self.checkpoints / "last.pt"], metric=None)
-                metric = self._evaluate()
-            self._save_epoch(metric, keep=last or self.epoch % self.options.save_epochs == 0)
+            self._finish_epoch()
         if self.writer:
             self.writer.close()
+
+    def _finish_epoch(self) -> None:
+        """Evaluate what the epoch gave, and keep it."""
+        last = self.epoch == self.options.num_epochs
+        metric = None
+        if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
+            # the evaluation may fail, and the epoch must not be lost with it
+            self._owes_evaluation = True
+            self._save([self.checkpoints / "last.pt"], metric=None)
+            metric = self._evaluate()
+        self._owes_evaluation = False
+        self._save_epoch(metric, keep=last or self.epoch % self.options.save_epochs == 0)
 
     def _train_epoch(self) -> None:
         per_epoch = self.sampler.batches_per_epoch
@@ -177,8 +182,8 @@ class Trainer:
             unit="image",
             disable=not self.processes.is_main,
         )
-        began = time.perf_counter()
-        self._clock = (self.step, began)
+        self._clock = (self.step, time.perf_counter())
+        self._first_done = None
         if self.processes.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.processes.device)
         with bar:
@@ -198,14 +203,18 @@ class Trainer:
                 after_step=partial(self._after_step, bar),
             )
         self._report_skipped()
-        self._report_speed(self.step - per_epoch * self.epoch - first_batch, began)
+        self._report_speed()
 
-    def _report_speed(self, num_steps: int, began: float) -> None:
-        """Say how fast the epoch was, and on a GPU how much memory it took at most."""
-        if not num_steps:
+    def _report_speed(self) -> None:
+        """Say how fast the epoch was, and on a GPU how much memory it took at most.
+
+        From the first step on: workers must start before it, and algorithms are chosen in it.
+        """
+        step, then = self._first_done or (self.step, 0.0)
+        if step == self.step:
             return
-        images = num_steps * self.options.batch_size * self.processes.world_size
-        text = f"epoch {self.epoch:03d}: {images / (time.perf_counter() - began):.1f} images/s"
+        images = (self.step - step) * self.options.batch_size * self.processes.world_size
+        text = f"epoch {self.epoch:03d}: {images / (time.perf_counter() - then):.1f} images/s"
         device = self.processes.device
         if device.type == "cuda":
             text += f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
@@ -225,8 +234,9 @@ class Trainer:
         self, bar: tqdm, step: int, losses: LossLog, batch: dict, estimates: list
     ) -> None:
         self.step = step
+        self._first_done = self._first_done or (step, time.perf_counter())
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
         if losses.latest:
             bar.set_postfix(loss=f"{sum(losses.latest.values()):.2f}", refresh=False)
         bar.update(self.options.batch_size * self.processes.world_size)
@@ -292,11 +302,12 @@ class Trainer:
         content = {
             "model": (self.model if average is None else average).state_dict(),
             "trained": None if average is None else self.model.state_dict(),
-            "num_averaged": None if average is None else self.average.n_averaged,
+            "num_averaged": None if average is None else self.average.num_updates,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch - 1 if self._is_between_epochs else self.epoch,
             "global_iter": self.step,
             "finished_epochs": self.epoch,
+            "owes_evaluation": self._owes_evaluation,
             "random_states": random_states,
             "best": self.best,
             "metric": metric,
@@ -328,10 +339,11 @@ class Trainer:
         self.model.load_state_dict(state["trained"] or state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["model"])
-            self.average.n_averaged.copy_(state["num_averaged"])
+            self.average.num_updates = int(state["num_averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["finished_epochs"], state["global_iter"]
         self.best = state["best"]
+        self._owes_evaluation = state.get("owes_evaluation", False)
         restore_random_state(state["random_states"][self.processes.rank], self.processes.device)
         log.info("Continuing %s at epoch %d, step %d.", display(path), self.epoch, self.step)
 
@@ -353,6 +365,12 @@ class Trainer:
             raise ValueError(
                 f"{display(path)} was trained {'with' if state['trained'] else 'without'} --ema: "
                 "continue likewise, or use another --exp_name."
+            )
+        factors = [group.get("factor", 1.0) for group in state["optimizer"]["param_groups"]]
+        if factors != [group["factor"] for group in self.optimizer.param_groups]:
+            raise ValueError(
+                f"{display(path)} was trained with --backbone_lr {factors[-1]:g}, but now it is "
+                f"{self.options.backbone_lr:g}: continue with the same, or use another --exp_name."
             )
         for key in MUST_AGREE:
             if state.get(key) != self.identity.get(key):
