@@ -12,7 +12,7 @@ from models.pretrained import load_model, released_weights
 from models.smpler import PRESETS, build_smpler
 from scripts import release_weights
 from utils.image import CropWindow, crop, read_image
-from utils.paths import SAMPLES
+from utils.paths import ROOT, SAMPLES
 
 RELEASED_NAME = "smpler_open_lite.safetensors"
 
@@ -121,3 +121,11 @@ def test_a_configuration_of_another_version_is_one_sentence(tmp_path):
 def test_weights_without_configuration_tell_their_backbone(folder):
     state = torch.load(folder / "best.pt", weights_only=True)["model"]
     assert load_model(checkpoint=state).config == PRESETS["smpler-lite"]
+
+
+def test_what_the_recipes_train_has_its_place():
+    trained = ("smpler", "smpler-lite", "smpler-blaze", "smpler-blaze-backbone")
+    places = [release_weights.place_of(PRESETS[preset], preset) for preset in trained]
+    assert len(set(places)) == len(trained)
+    recipes = (ROOT / "scripts" / "train_open.sh").read_text()
+    assert all(f"pretrained/{place.name}" in recipes for place in places)
