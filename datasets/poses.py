@@ -27,8 +27,9 @@ KEY_SHARE = 0.22
 """Of the poses that are not AMASS's."""
 NOISE = np.deg2rad(5.0)
 """Standard deviation about each axis of a key pose's joints; half of it on legs and root."""
-RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3}
-"""How often these key poses are taken, relative to the others."""
+RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3, "fight02": 0.3}
+"""How often these key poses are taken, relative to the others: flights, leaps and turns in the air,
+which the data engine sets on the ground."""
 SUNK = 0.05
 """How far below the ground anything may be [m]."""
 
