@@ -108,7 +108,7 @@ def test_what_cannot_be_released_is_one_sentence(folder, tmp_path, capsys):
     assert release_weights.main([str(tmp_path / "nowhere.pt")]) == 2
     assert "nowhere.pt is missing" in capsys.readouterr().err
     config = PRESETS["smpler-lite-backbone"]
-    with pytest.raises(ValueError, match="none of smpler-blaze-backbone, smpler, smpler-lite"):
+    with pytest.raises(ValueError, match="none of smpler-blaze, smpler-blaze-backbone, smpler"):
         release_weights.place_of(config, "x.pt")
 
 
