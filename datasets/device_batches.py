@@ -66,9 +66,6 @@ class DeviceBatches:
                 yield rendered
                 continue
             self.pool.add(rendered)
-            if size == len(indices):
-                yield rendered
-                continue
             again = self.pool.draw(size - len(indices))
             yield {name: torch.cat([rendered[name], value]) for name, value in again.items()}
 

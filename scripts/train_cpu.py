@@ -15,7 +15,6 @@ import math
 import os
 import sys
 import time
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,7 +49,6 @@ STAGES = ("stage4", "stage8", "stage16")
 """The encoder's, in their order."""
 SIDES = ("both", "alternate", "plain")
 """How the encoder sees crops: plain and mirrored, every second one mirrored, or plain."""
-KEPT_BY_DEFAULT = ("both", "stage16")
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 
 
@@ -81,18 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--pretrained_lr", type=weight, default=0.2, help="of what was trained before, times --lr")
     add("--ema", type=decay, default=0.995)
     add("--dropout", type=weight, default=0.0, help="in place of the model's own")
-    add(
-        "--sides",
-        choices=SIDES,
-        default=KEPT_BY_DEFAULT[0],
-        help="alternate: each crop once, half mirrored",
-    )
-    add(
-        "--kept",
-        choices=STAGES[1:],
-        default=KEPT_BY_DEFAULT[1],
-        help="last stage that stays as it is",
-    )
+    add("--sides", choices=SIDES, default="both", help="alternate: each crop once, half mirrored")
+    add("--kept", choices=STAGES[1:], default="stage16", help="last stage that stays as it is")
     add("--vertices", action="store_true", help="also the loss on vertices, which take their time")
     add("--w_3dj", type=weight, default=100.0)
     add("--w_2dj", type=weight, default=40.0)
@@ -228,12 +216,14 @@ class Encoder:
         for stage in STAGES[: STAGES.index(kept) + 1]:
             for tensor in getattr(model.backbone, stage).state_dict().values():
                 digest.update(tensor.numpy().tobytes())
-        self.kept, self.name = kept, f"{kept}.{digest.hexdigest()[:12]}"
-        """The name is that of the maps that it makes."""
-        self.encode = partial(encode, model)
+        self.kept = kept
+        self.name = f"{kept}.{digest.hexdigest()[:12]}"
+        """Of the maps that it makes."""
         if find_spec("onnxruntime") and find_spec("onnxscript"):
-            backbone = OnnxBackbone(EncoderAlone(model).eval(), CROP_SIZE)
-            self.encode = lambda images: backbone(images.float() / 255)
+            session = OnnxBackbone(EncoderAlone(model, kept).eval(), CROP_SIZE)
+            self._encode = lambda images: session(images.float() / 255)[0]
+        else:
+            self._encode = lambda images: encode(model, images)[STAGES.index(kept)]
 
     def see(self, images: np.ndarray, sides: str) -> np.ndarray:
         """Return (n, 1 or 2, c, s, s) float16: the kept stage's map of each crop, see SIDES."""
@@ -245,21 +235,23 @@ class Encoder:
                 batch = batch.clone()
                 batch[1::2] = mirror[1::2]
             views = [batch, mirror] if sides == "both" else [batch]
-            x = self.encode(torch.cat(views))[STAGES.index(self.kept)]
+            x = self._encode(torch.cat(views))
             rows.append(torch.stack(x.half().contiguous().chunk(len(views)), dim=1).numpy())
         return np.concatenate(rows)
 
 
 class EncoderAlone(nn.Module):
-    """The encoder of a model, from crops in [0, 1]."""
+    """The encoder of a model up to one of its STAGES, from crops in [0, 1], for the export."""
 
-    def __init__(self, model: SMPLer):
+    def __init__(self, model: SMPLer, kept: str):
         super().__init__()
+        self.kept = STAGES.index(kept)
         self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the encoder's maps."""
-        return self.model.backbone.encode((images - self.model.mean) / self.model.std)
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the stage's map; the stages after it are not exported."""
+        maps = self.model.backbone.encode((images - self.model.mean) / self.model.std)
+        return maps[self.kept]
 
 
 def initial_model(preset: str, checkpoint: Path | None = None) -> SMPLer:
@@ -274,7 +266,8 @@ def initial_model(preset: str, checkpoint: Path | None = None) -> SMPLer:
 
 def train_on_chunks(arguments: argparse.Namespace) -> None:
     """Train a number of steps; every stage's estimate is supervised."""
-    if arguments.preset == "smpler-blaze" and (arguments.sides, arguments.kept) != KEPT_BY_DEFAULT:
+    maps_as_usual = (arguments.sides, arguments.kept) == ("both", "stage16")
+    if arguments.preset == "smpler-blaze" and not maps_as_usual:
         raise ValueError(
             "--sides and --kept are for smpler-blaze-backbone alone: of a model with blocks no "
             "maps are kept."

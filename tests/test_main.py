@@ -136,7 +136,7 @@ def test_evaluation_stops_at_a_bad_row_and_names_it(workers, tmp_path):
 
 
 def test_without_a_gpu_the_cpu_does_it_and_says_so(toy, tmp_path):
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # then --device=cuda is no mistake
         pytest.skip("there is a GPU")
     done = start(toy, tmp_path, "--device=cuda", "--batch_size=1000")
     assert "No GPU answers to cuda; the CPU does it." in done.output
