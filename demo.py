@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.landmark_detector import LandmarkDetector
+from models.landmark_fit import fit_to_photo
 from models.person_detector import PersonDetector
 from models.pretrained import load_model, released_weights
 from models.smpl import Estimate
@@ -34,6 +36,8 @@ from utils.visualize import Rasterizer, overlay, palette, side_by_side, side_vie
 BACKENDS = ("eager", "fused", "onnxruntime")
 MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
 long; default: with the open weights"""
+FIT_HELP = """bring the bodies onto the joints that BlazePose's landmark network sees, see README;
+default: with the open weights"""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,6 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the network, see README")
     add("--mirror", action=argparse.BooleanOptionalAction, help=MIRROR_HELP)
+    add("--fit", action=argparse.BooleanOptionalAction, help=FIT_HELP)
     add("--focal_length", type=_focal_length, help="of the photo in pixels; default: its diagonal")
     return parser.parse_args(argv)
 
@@ -70,8 +75,10 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = arguments.checkpoint or released_weights()
         model = load_model(None, checkpoint, arguments.body, device=device)
         model = choose_backend(model, arguments.backend)
-        if arguments.mirror is None:
-            arguments.mirror = arguments.checkpoint is None and checkpoint is not None
+        for name in ("mirror", "fit"):
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, arguments.checkpoint is None and checkpoint is not None)
+        landmarks = LandmarkDetector.load(device=device) if arguments.fit else None
         detector = None if arguments.bbox else PersonDetector.load(device=device)
     except (OSError, ValueError) as error:
         return _complain(error)
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     failures = 0
     for path, name in zip(photos, output_names(photos), strict=True):
         try:
-            process_photo(path, name, model, detector, weights, arguments)
+            process_photo(path, name, model, detector, landmarks, weights, arguments)
         except (OSError, ValueError) as error:
             failures += 1
             _complain(error)
@@ -164,6 +171,7 @@ def process_photo(
     name: str,
     model: SMPLer,
     detector: PersonDetector | None,
+    landmarks: LandmarkDetector | None,
     weights: tuple[str, str],
     arguments: argparse.Namespace,
 ) -> None:
@@ -175,7 +183,7 @@ def process_photo(
     else:
         boxes = detect_people(photo, detector, arguments.max_people, path)
     windows = [CropWindow.for_box(box) for box, _, _ in boxes]
-    estimate = estimate_people(photo, windows, model, arguments.mirror)
+    estimate = estimate_people(photo, windows, model, arguments.mirror, landmarks)
     size = (photo.shape[1], photo.shape[0])
     people = []
     for number, ((box, source, score), window) in enumerate(zip(boxes, windows, strict=True)):
@@ -221,21 +229,28 @@ def detect_people(
     return [((0.0, 0.0, float(width), float(height)), "photo", 0.0)]
 
 
-@torch.inference_mode()
 def estimate_people(
-    photo: np.ndarray, windows: list[CropWindow], model: SMPLer, mirror: bool = False
+    photo: np.ndarray,
+    windows: list[CropWindow],
+    model: SMPLer,
+    mirror: bool = False,
+    landmarks: LandmarkDetector | None = None,
 ) -> Estimate:
     """Run the model on all crops of a photo and return its last estimate.
 
     Args:
         mirror: average with the answer to the mirrored crops.
+        landmarks: bring the bodies onto what it sees.
     """
     crops = np.stack([crop(photo, window) for window in windows])
     images = torch.from_numpy(crops).permute(0, 3, 1, 2).to(model.mean.device)
-    estimate = model(images)[-1]
-    if not mirror:
+    with torch.inference_mode():
+        estimate = model(images)[-1]
+        if mirror:
+            estimate = model.smpl.average_with_mirrored(estimate, model(images.flip(-1))[-1])
+    if landmarks is None:
         return estimate
-    return model.smpl.average_with_mirrored(estimate, model(images.flip(-1))[-1])
+    return fit_to_photo(model.smpl, estimate, photo, windows, landmarks)
 
 
 def person_numbers(

@@ -6,52 +6,21 @@ run by ai-edge-litert, so that it is the original to the last bit.
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from models.landmark_detector import MIN_SCORE, SEEN, Landmarks, find_landmarks
 from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
 from scripts.build_person_detector import WHEEL
 from scripts.convert_blazepose import TFLITE, TFLITE_SHA256
 from scripts.wheels import read_from_wheel
-from utils.joints import KEYPOINT_NAMES
 
 CACHE = Path.home() / ".cache" / "smpler"
 
-INPUT_SIDE = 256
-"""Pixels."""
-VIEW_PER_RADIUS = 2.5
-"""Side of the network's view in radii of the circle round the person, as MediaPipe cuts it."""
-NUM_LOOKS = 2
-"""The second view is cut by the first's landmarks, as MediaPipe does in videos."""
-MIN_SCORE = 0.5
-NUM_LANDMARKS = 33
-HIP_CENTER, CIRCLE = 33, 34
-"""Auxiliary landmarks: what the next view is cut by."""
-
-LANDMARKS = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "Ankle": 27}
-"""Left ones; the right one follows each."""
-JUDGED = tuple(name for name in KEYPOINT_NAMES if name[2:] in LANDMARKS)
-"""The 12 evaluated keypoints that BlazePose knows: all but neck and head."""
-JUDGED_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in JUDGED]
-JUDGED_LANDMARKS = [LANDMARKS[name[2:]] + (name[0] == "R") for name in JUDGED]
 MIN_TORSO = 25 / 224
 """Torsos seen from above or below shrink to nothing: no less than this part of the crop counts."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """What the judge saw."""
-
-    keypoints: Float[np.ndarray, "12 2"]
-    """Of JUDGED, pixels of the picture."""
-    visibility: Float[np.ndarray, "12"]
-    """What the network thinks of it, [0, 1]."""
-    score: float
-    """That there is a person, [0, 1]."""
 
 
 class LandmarkJudge:
@@ -97,7 +66,7 @@ class LandmarkJudge:
 
     def find(
         self, image: UInt8[np.ndarray, "h w 3"], near: Float[np.ndarray, "2"] | None = None
-    ) -> Person | None:
+    ) -> Landmarks | None:
         """Return the person in an RGB picture, or None.
 
         Args:
@@ -112,9 +81,9 @@ class LandmarkJudge:
             people.sort(key=lambda person: np.linalg.norm(np.subtract(person.hip_center, near)))
         return self.look(image, people[0])
 
-    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Person | None:
+    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Landmarks | None:
         """Return the joints of someone whom the detector found; None if it was nobody."""
-        hip = np.array(detection.hip_center)
+        hip = np.array(detection.hip_center, dtype=float)
         up = np.subtract(detection.shoulder_center, hip)
         return self.follow(image, hip, up, detection.box[2] / BOX_PER_RADIUS)
 
@@ -124,26 +93,9 @@ class LandmarkJudge:
         hip: Float[np.ndarray, "2"],
         up: Float[np.ndarray, "2"],
         radius: float,
-    ) -> Person | None:
-        """Return the joints of someone whose place is known, as in the next frame of a video.
-
-        Args:
-            hip: middle of the hips, pixels.
-            up: from there to the middle of the shoulders, of any length.
-            radius: of the circle round the hips that holds the whole person, pixels.
-        """
-        for _ in range(NUM_LOOKS):
-            view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
-            crop = cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
-            values, score = self._run(crop)
-            if score < MIN_SCORE:
-                return None
-            back = cv2.invertAffineTransform(view)
-            places = values[:, :2] @ back[:, :2].T + back[:, 2]
-            hip, up = places[HIP_CENTER], places[CIRCLE] - places[HIP_CENTER]
-            radius = np.linalg.norm(up)
-        visibility = 1 / (1 + np.exp(-values[JUDGED_LANDMARKS, 3]))
-        return Person(places[JUDGED_LANDMARKS], visibility, score)
+    ) -> Landmarks | None:
+        """Return the joints of someone whose place is known, see `find_landmarks`."""
+        return find_landmarks(self._run, image, hip, up, radius)
 
     def _run(self, crop: UInt8[np.ndarray, "256 256 3"]) -> tuple[np.ndarray, float]:
         """Return (39, 5) x, y [pixels of the view], z, visibility, presence; and the score."""
@@ -157,26 +109,17 @@ class LandmarkJudge:
         return values.reshape(-1, 5).astype(np.float64), float(score[0, 0])
 
 
-def view_matrix(
-    center: Float[np.ndarray, "2"], up: Float[np.ndarray, "2"], side: float
-) -> Float[np.ndarray, "2 3"]:
-    """Return the map from picture to view: a square round the centre, `up` pointing up in it."""
-    x, y = up / max(np.linalg.norm(up), 1e-6)
-    turn = INPUT_SIDE / side * np.array([[-y, x], [-x, -y]])
-    return np.column_stack([turn, INPUT_SIDE / 2 - turn @ center])
-
-
 def torso_length(keypoints: Float[np.ndarray, "12 2"]) -> float:
     """Longer one of the lines from a shoulder to the other side's hip."""
     shoulders, hips = (
-        keypoints[[JUDGED.index(f"{side}_{name}") for side in sides]]
+        keypoints[[SEEN.index(f"{side}_{name}") for side in sides]]
         for name, sides in (("Shoulder", "LR"), ("Hip", "RL"))
     )
     return float(np.linalg.norm(shoulders - hips, axis=1).max())
 
 
 def errors_in_torsos(
-    person: Person, keypoints: Float[np.ndarray, "12 2"], side: float
+    person: Landmarks, keypoints: Float[np.ndarray, "12 2"], side: float
 ) -> Float[np.ndarray, "12"]:
     """Return how far the judge is from labels, in torso lengths; `side` of the crop in pixels."""
     torso = max(torso_length(keypoints), MIN_TORSO * side)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from benchmarks.landmark_judge import JUDGED, Person
+from models.landmark_detector import SEEN, Landmarks
 from models.person_detector import Detection, PersonDetector
 from utils.image import CropWindow, crop
 
@@ -172,14 +172,14 @@ class MoveNetJudge:
         self.network = MoveNet(archive)
         self.detector = PersonDetector.load()
 
-    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Person | None:
+    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Landmarks | None:
         """Return the joints of someone whom the detector found; None if it was nobody."""
         window = CropWindow.for_box(detection.box)
         view = (crop(image, window, INPUT_SIDE) * 255).round().astype(np.uint8)
-        found = self.network(view)[[NAMES.index(name) for name in JUDGED]]
+        found = self.network(view)[[NAMES.index(name) for name in SEEN]]
         score = float(found[:, 2].mean())
         if score < MIN_SCORE:
             return None
         places = window.to_photo(found[:, :2] / INPUT_SIDE * 2 - 1)
-        # the network's own tests count a joint as seen from 0.3 on; a `Person`'s from 0.5 on
-        return Person(places, np.clip(found[:, 2] + 0.2, 0, 1), score)
+        # the network's own tests count a joint as seen from 0.3 on; a `Landmarks`'s from 0.5 on
+        return Landmarks(places, np.clip(found[:, 2] + 0.2, 0, 1), score)

@@ -3,9 +3,10 @@
 `python -m benchmarks.open_weights --json FILE` measures on the open engine's fixed validation set
 MPJPE, PA-MPJPE and MPVE; on its first `--few` samples what a crop costs that is moved and scaled by
 5, 10 and 20 %, how far the answer to the mirrored crop is from the mirrored answer, and what int8
-costs, if the float checkpoint is given; with `--photos` or `--video`, the share of joints within
-0.2 torso lengths of BlazePose's and, with `--movenet`, of MoveNet's (`benchmarks.real_photos`).
-`--out` keeps the pictures to be looked at.
+costs, if the float checkpoint is given, and the errors of the demo's way: averaged with the answer
+to the mirrored crop, then brought onto landmarks; with `--photos` or `--video`, the share of joints
+within 0.2 torso lengths of BlazePose's and, with `--movenet`, of MoveNet's
+(`benchmarks.real_photos`), in the demo's way. `--out` keeps the pictures to be looked at.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -27,10 +30,13 @@ from datasets.framing import Framing
 from datasets.scenes import Scene
 from datasets.synthetic import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from models.body import Body
+from models.landmark_detector import LandmarkDetector
+from models.landmark_fit import fit_to_photo
 from models.pretrained import load_model, released_weights
+from models.smpl import Estimate
 from models.smpler import SMPLer
 from utils.engine import Precision, evaluate, summarise
-from utils.image import CROP_SIZE, write_image
+from utils.image import CROP_SIZE, CropWindow, write_image
 from utils.joints import KEYPOINT_NAMES, mirrored
 from utils.metrics import mpjpe
 from utils.paths import display
@@ -50,15 +56,18 @@ def main(argv: list[str] | None = None) -> int:
         if checkpoint is None:
             raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
         model = load_model(None, checkpoint, device=args.device)
+        landmarks = LandmarkDetector.load(device=args.device) if args.fit else None
         judges = load_judges(args)
     except (ImportError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     result = {"weights": display(checkpoint), "device": args.device}
     result |= {"samples": args.num, "few": args.few}
-    result |= measure_on_open(model, args)
+    result |= measure_on_open(model, landmarks, args)
     for name, photos, people in sources_of_photos(args):
-        result |= measure_on_photos(model, judges, name, photos, people, args.out, args.mirror)
+        result |= measure_on_photos(
+            model, judges, name, photos, people, args.out, args.mirror, landmarks
+        )
     print_table(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -91,6 +100,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=True,
         help="of photos, as demo.py",
     )
+    add("--fit", action=argparse.BooleanOptionalAction, default=True, help="as demo.py")
     add("--out", type=Path, help="folder for the photos with bodies drawn over them")
     add("--json", type=Path, help="the numbers")
     return parser.parse_args(argv)
@@ -134,7 +144,36 @@ def crops(body: Body, count: int, amount: float = 0.0) -> Dataset:
     return Jittered(body, amount).first(count)
 
 
-def measure_on_open(model: SMPLer, args: argparse.Namespace) -> dict[str, float]:
+class DemosWay(nn.Module):
+    """Answers to crops as demo.py does to photos, `--mirror` and `--fit`."""
+
+    def __init__(self, model: SMPLer, landmarks: LandmarkDetector):
+        super().__init__()
+        self.model, self.landmarks = model, landmarks
+        self.mean, self.smpl = model.mean, model.smpl
+
+    def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Estimate]:
+        """Return the answer alone."""
+        smpl, window = self.smpl, CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
+        mirrored_answer = self.model(images.flip(-1))[-1]
+        estimate = smpl.average_with_mirrored(self.model(images)[-1], mirrored_answer)
+        photos = (255 * images).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        answers = [
+            fit_to_photo(smpl, person(estimate, number), photo, [window], self.landmarks)
+            for number, photo in enumerate(photos)
+        ]
+        fields = {name: [getattr(x, name) for x in answers] for name in vars(answers[0])}
+        return [Estimate(**{name: torch.cat(rows) for name, rows in fields.items()})]
+
+
+def person(estimate: Estimate, number: int) -> Estimate:
+    """Return one of the people of an estimate."""
+    return Estimate(**{name: x[number : number + 1] for name, x in vars(estimate).items()})
+
+
+def measure_on_open(
+    model: SMPLer, landmarks: LandmarkDetector | None, args: argparse.Namespace
+) -> dict[str, float]:
     """Return the metrics on the validation set, millimetres."""
     body, few = model.smpl.body, min(args.num, args.few)
     errors = per_sample(model, crops(body, args.num), args)
@@ -143,6 +182,9 @@ def measure_on_open(model: SMPLer, args: argparse.Namespace) -> dict[str, float]
     for amount in JITTERS:
         moved = means(model, crops(body, few, amount), args)
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
+    if landmarks is not None:
+        whole = means(DemosWay(model, landmarks), crops(body, few), args)
+        result |= {f"demo_{name}": value for name, value in whole.items()}
     mirroring = []
     watch = watch_mirroring(model, mirroring)
     if args.float_checkpoint:
@@ -155,7 +197,7 @@ def measure_on_open(model: SMPLer, args: argparse.Namespace) -> dict[str, float]
 
 
 def means(
-    model: SMPLer,
+    model: nn.Module,
     samples: Dataset,
     args: argparse.Namespace,
     watch: Callable[[dict], dict] = lambda batch: batch,
@@ -166,7 +208,7 @@ def means(
 
 
 def per_sample(
-    model: SMPLer,
+    model: nn.Module,
     samples: Dataset,
     args: argparse.Namespace,
     watch: Callable[[dict], dict] = lambda batch: batch,
@@ -208,17 +250,18 @@ def measure_on_photos(
     people: int,
     out: Path | None,
     mirror: bool = True,
+    landmarks: LandmarkDetector | None = None,
 ) -> dict[str, float]:
     """Return the number of people that were judged, and PCK@0.2 by each judge; keep the pictures.
 
     In the pictures, green dots are the last judge's. With `mirror` the model answers as in the
-    demo: averaged with the answer to the mirrored photo.
+    demo: averaged with the answer to the mirrored photo; with `landmarks`, brought onto them.
     """
     comparisons = {measure: [] for measure in judges}
     for photo in photos:
         told = []
         for measure, judge in judges.items():
-            found, drawn = real_photos.compare(model, judge, photo, people, mirror)
+            found, drawn = real_photos.compare(model, judge, photo, people, mirror, landmarks)
             comparisons[measure] += found
             scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found)
             told.append(f"{measure} {scores or 'of nobody'}")

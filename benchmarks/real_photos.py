@@ -16,16 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 import demo
-from benchmarks.landmark_judge import (
-    JUDGED_KEYPOINTS,
-    MIN_SCORE,
-    MIN_TORSO,
-    LandmarkJudge,
-    Person,
-    pck,
-    torso_length,
-)
+from benchmarks.landmark_judge import MIN_TORSO, LandmarkJudge, pck, torso_length
 from benchmarks.movenet import MoveNetJudge
+from models.landmark_detector import MIN_SCORE, SEEN_KEYPOINTS, LandmarkDetector, Landmarks
 from models.smpler import SMPLer
 from scripts.wheels import read_from_wheel
 from utils.image import CropWindow, read_image
@@ -90,11 +83,13 @@ def compare(
     photo: Photo,
     max_people: int = 1,
     mirror: bool = False,
+    landmarks: LandmarkDetector | None = None,
 ) -> tuple[list[Comparison], UInt8[np.ndarray, "h w 3"]]:
     """Compare model and judge on the people of a photo.
 
     Args:
         mirror: average with the answer to the mirrored photo, as the demo does.
+        landmarks: bring the bodies onto what it sees, as the demo does.
 
     Returns:
         One comparison for each person whom the judge recognises, and the photo with the model's
@@ -107,14 +102,14 @@ def compare(
     if not pairs:
         return [], image
     windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
-    estimate = demo.estimate_people(image, windows, model, mirror)
+    estimate = demo.estimate_people(image, windows, model, mirror, landmarks)
     keypoints, cams, vertices = (
         field.float().cpu().numpy()
         for field in (estimate.keypoints_2d, estimate.cam, estimate.vertices)
     )
     comparisons, bodies, dots = [], [], []
     for number, (window, (_, person)) in enumerate(zip(windows, pairs, strict=True)):
-        found = window.to_photo(keypoints[number, JUDGED_KEYPOINTS])
+        found = window.to_photo(keypoints[number, SEEN_KEYPOINTS])
         errors = errors_of(person, found, window.width)
         comparisons.append(Comparison(name, errors, person.visibility >= MIN_VISIBILITY))
         bodies.append(demo.vertices_in_photo(vertices[number], cams[number], window))
@@ -128,7 +123,7 @@ def compare(
 
 
 def errors_of(
-    person: Person, keypoints: Float[np.ndarray, "12 2"], side: float
+    person: Landmarks, keypoints: Float[np.ndarray, "12 2"], side: float
 ) -> Float[np.ndarray, "12"]:
     """Return how far keypoints are from the judge's, in the judge's torsos; `side` of the crop."""
     torso = max(torso_length(person.keypoints), MIN_TORSO * side)

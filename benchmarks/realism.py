@@ -26,16 +26,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from benchmarks.landmark_judge import (
-    JUDGED,
-    JUDGED_KEYPOINTS,
-    LandmarkJudge,
-    Person,
-    errors_in_torsos,
-    pck,
-)
+from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck
 from datasets.synthetic import SPLITS, SyntheticPeople
 from models.body import open_body
+from models.landmark_detector import SEEN, SEEN_KEYPOINTS, Landmarks
 from utils.image import CROP_SIZE
 from utils.paths import display
 
@@ -70,7 +64,7 @@ class Verdict:
     def upright(self) -> bool:
         """Whether the trunk is within 60 degrees of the vertical, and ankles are below hips."""
         shoulders, hips, ankles = (
-            self.labels[[JUDGED.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
+            self.labels[[SEEN.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
             for name in ("Shoulder", "Hip", "Ankle")
         )
         trunk = hips - shoulders
@@ -144,10 +138,10 @@ def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
     """Show one crop to the judge, with and without telling where the person is."""
     image = np.ascontiguousarray((sample["image"].numpy().transpose(1, 2, 0) * 255).round())
     image = image.astype(np.uint8)
-    labels = (sample["keypoints_2d"].numpy()[JUDGED_KEYPOINTS, :2] + 1) / 2 * CROP_SIZE
-    shown = sample["visible"].numpy()[JUDGED_KEYPOINTS]
+    labels = (sample["keypoints_2d"].numpy()[SEEN_KEYPOINTS, :2] + 1) / 2 * CROP_SIZE
+    shown = sample["visible"].numpy()[SEEN_KEYPOINTS]
     hips, shoulders = (
-        labels[[JUDGED.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
+        labels[[SEEN.index(f"{side}_{name}") for side in "LR"]].mean(axis=0)
         for name in ("Hip", "Shoulder")
     )
     radius = REACH_BEYOND_JOINTS * float(np.linalg.norm(labels - hips, axis=1).max())
@@ -157,7 +151,7 @@ def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
 
 
 def recognised(
-    person: Person | None, labels: Float[np.ndarray, "12 2"]
+    person: Landmarks | None, labels: Float[np.ndarray, "12 2"]
 ) -> tuple[Float[np.ndarray, "12"] | None, Float[np.ndarray, "12 2"] | None]:
     """Return errors and joints; None when the judge saw nobody, or someone elsewhere."""
     if person is None:
@@ -181,8 +175,8 @@ def summarize(verdicts: list[Verdict]) -> dict:
             errors, shown = (np.stack([getattr(v, f) for v in found]) for f in ("errors", "shown"))
             result[f"pck{suffix}"] = pck(errors, shown)
             result[f"median_error{suffix}"] = float(np.median(errors[shown]))
-            for name in {name[2:]: None for name in JUDGED}:  # left and right together
-                columns = [i for i, judged in enumerate(JUDGED) if judged[2:] == name]
+            for name in {name[2:]: None for name in SEEN}:  # left and right together
+                columns = [i for i, judged in enumerate(SEEN) if judged[2:] == name]
                 result[f"pck_{name}{suffix}"] = pck(errors[:, columns], shown[:, columns])
     return result
 

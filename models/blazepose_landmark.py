@@ -27,25 +27,8 @@ LATERAL_CHANNELS = 48
 TOWER_CHANNELS = 288
 
 
-class BlazePoseBackbone(nn.Module):
-    """Three feature maps of one crop, finest first: 32, 16 and 8 pixels wide.
-
-    The first is what the network's heatmaps are made of, at half their size, which makes the
-    Transformer four times as fast; the second the same at an earlier stage of the decoder. The last
-    is the encoder's coarsest, and behind its channels, the same at every pixel, what the network
-    says of the whole crop: its last hidden layer, then its landmarks in the image and in metres. So
-    the pooled coarsest features, which the initial regressor and the queries see, hold them as they
-    are.
-    """
-
-    landmark_scale: Float[Tensor, "k 1 1"]
-    pixel_mean = (0.0,) * 3
-    pixel_std = (1.0,) * 3
-    finest_side = INPUT_SIDE // 8
-    channels = (
-        *(LATERAL_CHANNELS,) * 2,
-        144 + 4 * TOWER_CHANNELS + NUM_LANDMARKS * (LANDMARK_VALUES + 3),
-    )
+class LandmarkNetwork(nn.Module):
+    """The encoder, and what says where the landmarks are: in the image, and in metres."""
 
     def __init__(self):
         super().__init__()
@@ -74,7 +57,6 @@ class BlazePoseBackbone(nn.Module):
         self.widen = nn.Sequential(
             Conv(144, 864, relu=True), Conv(864, 864, 3, groups=864, relu=True)
         )
-        self.laterals = nn.ModuleList(Lateral(channels) for channels in (24, 32, 88, 864))
         self.tower = nn.Sequential(
             Lateral(864, TOWER_CHANNELS),
             TowerBlock(stride=2),
@@ -84,15 +66,9 @@ class BlazePoseBackbone(nn.Module):
         )
         self.landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * LANDMARK_VALUES, 2)
         self.world_landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * 3, 2)
-        scale = torch.tensor(LANDMARK_SCALE * NUM_LANDMARKS)[:, None, None]
-        self.register_buffer("landmark_scale", scale, persistent=False)
-
-    def forward(self, images: Float[Tensor, "b 3 224 224"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Return the maps of RGB crops in [0, 1]."""
-        return self.decode(*self.encode(images))
 
     def encode(
-        self, images: Float[Tensor, "b 3 224 224"]
+        self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[
         Float[Tensor, "b 24 64 64"], Float[Tensor, "b 32 32 32"], Float[Tensor, "b 88 16 16"]
     ]:
@@ -101,6 +77,55 @@ class BlazePoseBackbone(nn.Module):
         stage4 = self.stage4(images)
         stage8 = self.stage8(stage4)
         return stage4, stage8, self.stage16(stage8)
+
+
+class PersonLandmarks(LandmarkNetwork):
+    """The network as MediaPipe uses it: where a person's joints are, and whether there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.presence = nn.Conv2d(TOWER_CHANNELS, 1, 2)
+
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 39 5"], Float[Tensor, "b"]]:
+        """Return the landmarks' values and the logit that there is a person, of RGB in [0, 1]."""
+        hidden = self.tower(self.widen(self.stage32(self.encode(images)[-1])))
+        values = self.landmarks(hidden).flatten(1)
+        return values.unflatten(1, (NUM_LANDMARKS, LANDMARK_VALUES)), self.presence(
+            hidden
+        ).flatten()
+
+
+class BlazePoseBackbone(LandmarkNetwork):
+    """Three feature maps of one crop, finest first: 32, 16 and 8 pixels wide.
+
+    The first is what the network's heatmaps are made of, at half their size, which makes the
+    Transformer four times as fast; the second the same at an earlier stage of the decoder. The last
+    is the encoder's coarsest, and behind its channels, the same at every pixel, what the network
+    says of the whole crop: its last hidden layer, then its landmarks in the image and in metres. So
+    the pooled coarsest features, which the initial regressor and the queries see, hold them as they
+    are.
+    """
+
+    landmark_scale: Float[Tensor, "k 1 1"]
+    pixel_mean = (0.0,) * 3
+    pixel_std = (1.0,) * 3
+    finest_side = INPUT_SIDE // 8
+    channels = (
+        *(LATERAL_CHANNELS,) * 2,
+        144 + 4 * TOWER_CHANNELS + NUM_LANDMARKS * (LANDMARK_VALUES + 3),
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.laterals = nn.ModuleList(Lateral(channels) for channels in (24, 32, 88, 864))
+        scale = torch.tensor(LANDMARK_SCALE * NUM_LANDMARKS)[:, None, None]
+        self.register_buffer("landmark_scale", scale, persistent=False)
+
+    def forward(self, images: Float[Tensor, "b 3 224 224"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the maps of RGB crops in [0, 1]."""
+        return self.decode(*self.encode(images))
 
     def decode(
         self,

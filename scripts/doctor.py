@@ -129,12 +129,13 @@ def _check_regressor(path: Path, num_vertices: int) -> Finding:
 
 
 def check_weights() -> Iterator[Finding]:
-    """The person detector, what the backbones start from, and the published checkpoints."""
-    detector = PRETRAINED / "person_detector.npz"
-    if detector.is_file():
-        yield OK, f"Person detector: {display(detector)}."
-    else:
-        yield MISSING, f"{display(detector)}: `git checkout pretrained` restores it."
+    """The detectors, what the backbones start from, and the published checkpoints."""
+    for what in ("detector", "landmarks"):
+        path = PRETRAINED / f"person_{what}.npz"
+        if path.is_file():
+            yield OK, f"Person {what}: {display(path)}."
+        else:
+            yield MISSING, f"{display(path)}: `git checkout pretrained` restores it."
     for name, path in BACKBONE_FILES.items():
         yield _present(f"Weights that {name} starts from", path)
     for name in PUBLISHED_WEIGHTS:

@@ -7,7 +7,7 @@ from models.blazepose_landmark import LANDMARK_SCALE, BlazePoseBackbone
 from models.pretrained import read_checkpoint, released_weights
 from models.smpler import PRESETS
 from models.weight_files import load_strictly
-from scripts.convert_blazepose import READERS, outputs_of, person_crop
+from scripts.convert_blazepose import AS_EXECUTED, READERS, outputs_of, person_crop
 from tests import standin
 from utils.paths import ROOT
 
@@ -37,10 +37,11 @@ def seeded_backbone() -> BlazePoseBackbone:
     """Random weights that keep the size of what they filter, the same on every machine."""
     rng = np.random.default_rng(0)
     network = BlazePoseBackbone().eval()
-    for name, value in network.state_dict().items():
-        fan_in = value[0].numel() if name.endswith("weight") else 4
-        values = rng.standard_normal(tuple(value.shape)) * np.sqrt(2 / fan_in)
-        value.copy_(torch.from_numpy(values.astype(np.float32)))
+    for part in AS_EXECUTED:
+        for name, value in getattr(network, part).state_dict().items():
+            fan_in = value[0].numel() if name.endswith("weight") else 4
+            values = rng.standard_normal(tuple(value.shape)) * np.sqrt(2 / fan_in)
+            value.copy_(torch.from_numpy(values.astype(np.float32)))
     return network
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from benchmarks import open_weights, real_photos
-from benchmarks.landmark_judge import JUDGED_KEYPOINTS, Person
 from datasets.framing import Framing
 from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
 from models.body import open_body
+from models.landmark_detector import SEEN_KEYPOINTS, Landmarks
 from models.person_detector import PersonDetector
 from models.pretrained import load_model
 from models.smpler import PRESETS, build_smpler
@@ -104,9 +104,9 @@ class Judge:
     def look(self, image, detection):
         window = CropWindow.for_box(detection.box)
         found = real_photos.demo.estimate_people(image, [window], self.model).keypoints_2d[0]
-        places = window.to_photo(found[JUDGED_KEYPOINTS].double().numpy())
+        places = window.to_photo(found[SEEN_KEYPOINTS].double().numpy())
         places[:, 0] += self.error * real_photos.torso_length(places)
-        return Person(places, np.array([1.0] * 11 + [0.0]), 1.0)
+        return Landmarks(places, np.array([1.0] * 11 + [0.0]), 1.0)
 
 
 def test_agreement_on_photos_counts_joints_that_the_judge_sees(model):

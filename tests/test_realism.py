@@ -6,17 +6,14 @@ import pytest
 import torch
 
 from benchmarks import realism
-from benchmarks.landmark_judge import (
+from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck, torso_length
+from models.blazepose_landmark import INPUT_SIDE
+from models.landmark_detector import (
     CIRCLE,
-    INPUT_SIDE,
-    JUDGED,
-    JUDGED_KEYPOINTS,
-    JUDGED_LANDMARKS,
-    LandmarkJudge,
-    Person,
-    errors_in_torsos,
-    pck,
-    torso_length,
+    SEEN,
+    SEEN_KEYPOINTS,
+    SEEN_LANDMARKS,
+    Landmarks,
     view_matrix,
 )
 from utils.image import CROP_SIZE
@@ -30,13 +27,13 @@ def standing() -> np.ndarray:
     """(12, 2) pixels of someone who faces the camera: the left is at larger x."""
     side = {"L": 1, "R": -1}
     return np.array(
-        [[112 + side[n[0]] * STANDING[n[2:]][0], STANDING[n[2:]][1]] for n in JUDGED], float
+        [[112 + side[n[0]] * STANDING[n[2:]][0], STANDING[n[2:]][1]] for n in SEEN], float
     )
 
 
 def sample(keypoints: np.ndarray, alone: bool = True, hidden: tuple = ()) -> dict:
     places = np.ones((14, 3), np.float32)
-    places[JUDGED_KEYPOINTS, :2] = keypoints / CROP_SIZE * 2 - 1
+    places[SEEN_KEYPOINTS, :2] = keypoints / CROP_SIZE * 2 - 1
     visible = np.array([name not in hidden for name in KEYPOINT_NAMES])
     return {
         "image": torch.zeros(3, CROP_SIZE, CROP_SIZE),
@@ -47,16 +44,16 @@ def sample(keypoints: np.ndarray, alone: bool = True, hidden: tuple = ()) -> dic
 
 
 def judge_that_says(keypoints: np.ndarray | None):
-    person = None if keypoints is None else Person(keypoints, np.ones(12), 1.0)
+    person = None if keypoints is None else Landmarks(keypoints, np.ones(12), 1.0)
     return SimpleNamespace(
         follow=lambda image, hip, up, radius: person, find=lambda image, near: None
     )
 
 
 def test_left_landmarks_are_odd_and_right_ones_follow():
-    for name, landmark in zip(JUDGED, JUDGED_LANDMARKS, strict=True):
+    for name, landmark in zip(SEEN, SEEN_LANDMARKS, strict=True):
         assert landmark % 2 == (name[0] == "L"), name
-    assert len(set(JUDGED_LANDMARKS)) == 12 and max(JUDGED_LANDMARKS) == 28
+    assert len(set(SEEN_LANDMARKS)) == 12 and max(SEEN_LANDMARKS) == 28
 
 
 def test_the_view_is_centred_and_turned_upright():
@@ -88,9 +85,9 @@ def test_landmarks_come_back_to_their_places_in_the_picture():
         box=(0, 0, 150, 150), hip_center=(110, 120), shoulder_center=(100, 70)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.landmark_judge.view_matrix", remember)
+        patch.setattr("models.landmark_detector.view_matrix", remember)
         person = judge.look(np.zeros((224, 224, 3), np.uint8), detection)
-    assert np.allclose(person.keypoints, truth[JUDGED_LANDMARKS], atol=1e-6)
+    assert np.allclose(person.keypoints, truth[SEEN_LANDMARKS], atol=1e-6)
     assert len(views) == 2
     second = views[1][:, :2] @ truth[CIRCLE] + views[1][:, 2]
     assert abs(second[0] - INPUT_SIDE / 2) < 1e-6, "the second view has the circle's point on top"
@@ -102,7 +99,7 @@ def test_errors_are_in_torso_lengths():
     assert torso == pytest.approx(np.hypot(32, 60))
     moved = labels + [0.1 * torso, 0]
     moved[0] = labels[0] + [0, 0.3 * torso]
-    errors = errors_in_torsos(Person(moved, np.ones(12), 1.0), labels, CROP_SIZE)
+    errors = errors_in_torsos(Landmarks(moved, np.ones(12), 1.0), labels, CROP_SIZE)
     assert errors == pytest.approx([0.3] + [0.1] * 11)
     assert pck(errors[None], np.ones((1, 12), bool)) == pytest.approx(11 / 12)
     assert pck(errors[None], np.arange(12)[None] > 0) == 1
@@ -110,7 +107,7 @@ def test_errors_are_in_torso_lengths():
 
 def test_a_torso_seen_from_above_does_not_shrink_to_nothing():
     labels = np.full((12, 2), 100.0)
-    errors = errors_in_torsos(Person(labels + [5, 0], np.ones(12), 1.0), labels, CROP_SIZE)
+    errors = errors_in_torsos(Landmarks(labels + [5, 0], np.ones(12), 1.0), labels, CROP_SIZE)
     assert errors == pytest.approx(np.full(12, 0.2))
 
 
@@ -127,7 +124,7 @@ def test_the_judge_is_told_where_the_person_is_and_detection_counts_apart():
     told = []
     judge = judge_that_says(labels)
     judge.follow = lambda image, *place: told.append(place)
-    judge.find = lambda image, near: Person(labels, np.ones(12), 1.0)
+    judge.find = lambda image, near: Landmarks(labels, np.ones(12), 1.0)
     verdict = realism.give_verdict(judge, sample(labels))
     assert verdict.errors is None and verdict.detected
     ((hip, up, radius),) = told
@@ -140,7 +137,7 @@ def test_the_judge_is_told_where_the_person_is_and_detection_counts_apart():
 def test_shares_are_of_those_who_count():
     labels = standing()
     wrong = labels.copy()
-    wrong[JUDGED.index("L_Wrist")] += 60
+    wrong[SEEN.index("L_Wrist")] += 60
     upside_down = labels * (1, -1) + (0, CROP_SIZE)
     verdicts = [
         realism.give_verdict(judge_that_says(said), crop)
