@@ -32,6 +32,7 @@ LANDMARKS = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "A
 SEEN = tuple(name for name in KEYPOINT_NAMES if name[2:] in LANDMARKS)
 """The 12 evaluated keypoints that BlazePose knows: all but neck and head."""
 SEEN_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in SEEN]
+FACE = {"Nose": 0, "L_Ear": 7, "R_Ear": 8}
 SEEN_LANDMARKS = [LANDMARKS[name[2:]] + (name[0] == "R") for name in SEEN]
 
 Network = Callable[[UInt8[np.ndarray, "256 256 3"]], tuple[Float[np.ndarray, "39 5"], float]]
@@ -49,6 +50,10 @@ class Landmarks:
     """What the network thinks of it, [0, 1]."""
     score: float
     """That there is a person, [0, 1]."""
+    face: Float[np.ndarray, "3 2"] | None = None
+    """Of FACE, pixels of the photo."""
+    face_visibility: Float[np.ndarray, "3"] | None = None
+    """[0, 1]."""
 
 
 def find_landmarks(
@@ -76,8 +81,10 @@ def find_landmarks(
         places = values[:, :2] @ back[:, :2].T + back[:, 2]
         hip, up = places[HIP_CENTER], places[CIRCLE] - places[HIP_CENTER]
         radius = np.linalg.norm(up)
-    visibility = 1 / (1 + np.exp(-values[SEEN_LANDMARKS, 3]))
-    return Landmarks(places[SEEN_LANDMARKS], visibility, score)
+    visibility, face = 1 / (1 + np.exp(-values[:, 3])), list(FACE.values())
+    return Landmarks(
+        places[SEEN_LANDMARKS], visibility[SEEN_LANDMARKS], score, places[face], visibility[face]
+    )
 
 
 def view_matrix(

@@ -3,7 +3,7 @@
 A network that regresses a body answers with what is likely, and its limbs end beside those in the
 picture. As in SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) the body is moved until its joints
 lie on the landmarks; the prior is the network's own answer. What the landmarks do not tell stays as
-well as it can: depth, shape, head, hands and feet.
+well as it can: depth, shape, hands and feet.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from models.landmark_detector import SEEN, LandmarkDetector
+from models.landmark_detector import FACE, SEEN, LandmarkDetector
 from models.smpl import SMPL, Estimate
-from utils.geometry import axis_angle_to_rotmat
+from utils.geometry import axis_angle_to_rotmat, project
 from utils.image import CropWindow
 from utils.joints import SMPL_NAMES, mirrored
 
-NUM_STEPS = 40
+NUM_STEPS = 50
 LEARNING_RATE = 0.05
 """Of Adam, on angles in radians and on the camera."""
 LANDMARK_SCATTER = 0.05
@@ -35,16 +35,24 @@ DEPTH_SCATTER = 0.2
 """The same of a joint's depth behind the pelvis, metres: a limb shall turn in the image first."""
 CAMERA_SCATTER = 0.1
 """The same of the camera: of its scale relative, of its shifts in metres."""
-MISFIT = 2.3
+MISFIT = 1.8
 """Landmarks that no body near the network's reaches are wrong: whose pull stays above this, in the
-mean over the visible ones, stays as estimated. Of 170 people in photos it was 1.8 at most, but 2.9
+mean over the visible ones, stays as estimated. Of 170 people in photos it was 1.4 at most, but 2.3
 of one whose legs were guessed to be where her arms are."""
 SURELY = 0.5
 """Left and right are swapped if that costs at most so much of what they cost as they are."""
 REACH_BEYOND_JOINTS = 1.1
 """Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
 them."""
+FITTED = (*SEEN, *FACE)
+"""What landmarks are followed of."""
+FACE_IN_HEAD = ((0.0, 0.03, 0.13), (0.07, 0.04, 0.02), (-0.07, 0.04, 0.02))
+"""Nose and ears from the head's joint, metres, in the head's frame at rest (x left, y up, z ahead);
+the open body's."""
 _JOINTS = [SMPL_NAMES.index(name) for name in SEEN]
+_TO_HEAD = [
+    SMPL_NAMES.index(name) for name in ("Pelvis", "Spine1", "Spine2", "Spine3", "Neck", "Head")
+]
 _HIPS, _SHOULDERS = (
     [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
 )
@@ -64,16 +72,18 @@ def fit_to_photo(
         windows: of the estimates' crops.
         detector: of the landmarks; who is not found by it stays as estimated.
     """
-    places = estimate.joints_2d.new_zeros(len(windows), len(SEEN), 2)
-    weights = estimate.joints_2d.new_zeros(len(windows), len(SEEN))
+    places = estimate.joints_2d.new_zeros(len(windows), len(FITTED), 2)
+    weights = estimate.joints_2d.new_zeros(len(windows), len(FITTED))
     for number, window in enumerate(windows):
         joints = window.to_photo(estimate.joints_2d[number].double().cpu().numpy())
         hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
         radius = REACH_BEYOND_JOINTS * np.linalg.norm(joints - hip, axis=1).max()
         found = detector.find(photo, hip, shoulders - hip, radius)
         if found is not None:
-            places[number] = torch.from_numpy(window.to_crop(found.keypoints))
-            weights[number] = torch.from_numpy(found.visibility)
+            told = np.concatenate([found.keypoints, found.face])
+            places[number] = torch.from_numpy(window.to_crop(told))
+            seen = np.concatenate([found.visibility, found.face_visibility])
+            weights[number] = torch.from_numpy(seen)
     places = with_the_estimates_sides(estimate, places, weights)
     return fit_to_landmarks(smpl, estimate, places, weights)
 
@@ -81,8 +91,8 @@ def fit_to_photo(
 def fit_to_landmarks(
     smpl: SMPL,
     estimate: Estimate,
-    places: Float[Tensor, "b 12 2"],
-    weights: Float[Tensor, "b 12"],
+    places: Float[Tensor, "b 15 2"],
+    weights: Float[Tensor, "b 15"],
 ) -> Estimate:
     """Return the estimates with rotations and cameras changed; `energy` is minimised.
 
@@ -90,7 +100,7 @@ def fit_to_landmarks(
 
     Args:
         estimate: `rotmat`, `betas` and `cam` are needed.
-        places: of landmark_detector.SEEN, crop coordinates in [-1, 1].
+        places: of FITTED, crop coordinates in [-1, 1].
         weights: of each landmark in [0, 1]; a person with nothing but zeros stays as estimated.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -103,7 +113,7 @@ def fit_to_landmarks(
         minimise(lambda: energy(smpl, before, turn, change, places, weights).sum(), [turn, change])
     with torch.no_grad():
         after = changed(smpl, before, turn, change, "skeleton")
-        left = (weights * pull(after.joints_2d[:, _JOINTS] - places)).sum(dim=1)
+        left = (weights * pull(points_2d(after) - places)).sum(dim=1)
         fits = (left < MISFIT * weights.sum(dim=1))[:, None]
         return changed(smpl, before, turn * fits[..., None], change * fits, "mesh")
 
@@ -129,8 +139,8 @@ def energy(
     before: Estimate,
     turn: Float[Tensor, "b 24 3"],
     change: Float[Tensor, "b 3"],
-    places: Float[Tensor, "b 12 2"],
-    weights: Float[Tensor, "b 12"],
+    places: Float[Tensor, "b 15 2"],
+    weights: Float[Tensor, "b 15"],
 ) -> Float[Tensor, "b"]:
     """Return what is minimised for each person: landmarks' pull, and every change by its scatter.
 
@@ -142,7 +152,7 @@ def energy(
     after = changed(smpl, before, turn, change, "skeleton")
     depths = [x.joints[..., 2] - x.joints[:, :1, 2] for x in (after, before)]
     return (
-        (weights * pull(after.joints_2d[:, _JOINTS] - places)).sum(dim=1)
+        (weights * pull(points_2d(after) - places)).sum(dim=1)
         + (turn[:, 0] / ROOT_SCATTER).square().sum(dim=1)
         + (turn[:, 1:] / ROTATION_SCATTER).square().sum(dim=(1, 2))
         + ((depths[0] - depths[1]) / DEPTH_SCATTER).square().sum(dim=1)
@@ -150,7 +160,16 @@ def energy(
     )
 
 
-def pull(difference: Float[Tensor, "b 12 2"]) -> Float[Tensor, "b 12"]:
+def points_2d(estimate: Estimate) -> Float[Tensor, "b 15 2"]:
+    """Return where an estimate has FITTED, crop coordinates."""
+    turned = estimate.rotmat[:, _TO_HEAD[0]]
+    for joint in _TO_HEAD[1:]:
+        turned = turned @ estimate.rotmat[:, joint]
+    face = turned.new_tensor(FACE_IN_HEAD) @ turned.mT + estimate.joints[:, _TO_HEAD[-1:]]
+    return torch.cat([estimate.joints_2d[:, _JOINTS], project(face, estimate.cam)], dim=1)
+
+
+def pull(difference: Float[Tensor, "b 15 2"]) -> Float[Tensor, "b 15"]:
     """Return what landmarks cost by their distance from the joints, in squared scatters.
 
     Geman and McClure's function: the square at first, at rest near OUTLIER squared in the end.
@@ -173,15 +192,15 @@ def changed(
 
 
 def with_the_estimates_sides(
-    estimate: Estimate, places: Float[Tensor, "b 12 2"], weights: Float[Tensor, "b 12"]
-) -> Float[Tensor, "b 12 2"]:
+    estimate: Estimate, places: Float[Tensor, "b 15 2"], weights: Float[Tensor, "b 15"]
+) -> Float[Tensor, "b 15 2"]:
     """Swap left and right landmarks of people whom the two networks see from opposite sides.
 
     Against the light a front looks like a back. Then the landmarks are right places under wrong
     names, and would turn the body inside out.
     """
-    other = places[:, list(mirrored(SEEN))]
+    other = places[:, list(mirrored(FITTED))]
     as_told, swapped = (
-        (weights * pull(estimate.joints_2d[:, _JOINTS] - x)).sum(dim=1) for x in (places, other)
+        (weights * pull(points_2d(estimate) - x)).sum(dim=1) for x in (places, other)
     )
     return torch.where((swapped < SURELY * as_told)[:, None, None], other, places)
