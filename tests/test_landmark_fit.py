@@ -292,3 +292,34 @@ def test_the_released_model_and_the_fit_meet_a_walks_stride(detector, inference)
     assert np.mean(list(errors[detector].values())) < 0.12, errors[detector]
     assert max(errors[detector].values()) < 0.25, errors[detector]
     assert np.mean(list(errors[None].values())) > 0.15, errors[None]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (True, True)),
+        (["--no-fit"], (True, False)),
+        (["--no-mirror"], (False, True)),
+        (["--checkpoint", "own.pt"], (False, False)),
+        (["--checkpoint", "own.pt", "--fit"], (False, True)),
+    ],
+)
+def test_the_demo_fits_by_default_with_the_open_weights_alone(
+    flags, expected, monkeypatch, tmp_path
+):
+    told = []
+
+    class Stop(Exception):
+        pass
+
+    def process_photo(path, name, model, detector, landmarks, weights, arguments):
+        told.append((arguments.mirror, landmarks is not None))
+        raise Stop
+
+    monkeypatch.setattr(demo, "load_model", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "choose_backend", lambda model, _: model)
+    monkeypatch.setattr(demo, "describe_weights", lambda _: ("", ""))
+    monkeypatch.setattr(demo, "process_photo", process_photo)
+    with pytest.raises(Stop):
+        demo.main(["--device", "cpu", "--out_dir", str(tmp_path), *flags])
+    assert told == [expected]

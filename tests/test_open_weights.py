@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from benchmarks import open_weights, real_photos
 from datasets.framing import Framing
 from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
 from models.body import open_body
-from models.landmark_detector import SEEN_KEYPOINTS, Landmarks
+from models.landmark_detector import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
 from models.person_detector import PersonDetector
 from models.pretrained import load_model
 from models.smpler import PRESETS, build_smpler
@@ -93,6 +94,22 @@ def test_a_model_that_mirrors_perfectly_has_no_mirror_difference(model):
     assert torch.cat(differences).max() == 0
     open_weights.watch_mirroring(model, differences)({"image": images})
     assert differences[-1].min() > 1e-3, "an untrained model does not mirror"
+
+
+def test_the_demos_way_with_crops_is_what_the_demo_does_with_photos():
+    photo = read_image(SAMPLES / "im01.png")
+    crop = cv2.resize(photo[60:580, 18:538], (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
+    grey = np.full_like(crop, 128)
+    model, landmarks = load_model(), LandmarkDetector.load()
+    images = torch.from_numpy(np.stack([crop, grey])).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        (found,) = open_weights.DemosWay(model, landmarks)(images)
+    window = CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
+    for number, picture in enumerate((crop, grey)):
+        answer = real_photos.demo.estimate_people(picture, [window], model, True, landmarks)
+        assert (found.vertices[number] - answer.vertices[0]).abs().max() < 2e-3
+    plain = real_photos.demo.estimate_people(crop, [window], model)
+    assert (found.vertices[0] - plain.vertices[0]).abs().max() > 0.01
 
 
 class Judge:
