@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from models.landmark_detector import MIN_SCORE, SEEN, Landmarks, find_landmarks
+from models.landmark_detector import SEEN, Landmarks, find_landmarks
 from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
 from scripts.build_person_detector import WHEEL
 from scripts.convert_blazepose import TFLITE, TFLITE_SHA256
@@ -74,7 +74,7 @@ class LandmarkJudge:
             near: pixels; of several people, the one whose hips are nearest is taken. Default: the
                 one that is seen best.
         """
-        people = self.detector.detect(image, score_threshold=MIN_SCORE)
+        people = self.detector.detect(image)
         if not people:
             return None
         if near is not None:

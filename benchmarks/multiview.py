@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 import demo
 from benchmarks.movenet import PACKAGE, MoveNetJudge
-from models.landmark_detector import MIN_SCORE, SEEN, SEEN_KEYPOINTS, LandmarkDetector
+from benchmarks.real_photos import MIN_VISIBILITY
+from models.landmark_detector import SEEN, SEEN_KEYPOINTS, LandmarkDetector
 from models.pretrained import load_model, released_weights
 from scripts.wheels import read_from_wheel
 from utils.image import CropWindow
@@ -47,7 +48,6 @@ STEP = 2
 """Of so many frames, one is looked at."""
 MAX_OFFSET = 6
 """The cameras were not started together: by so many steps at most."""
-MIN_VISIBILITY = 0.5
 MIN_VIEWS = 3
 """Cameras that must see a joint."""
 CLEARLY = 0.5
@@ -109,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
         if checkpoint is None:
             raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
         model = load_model(None, checkpoint, device=args.device)
+        if model.smpl.body.h36m_regressor is None:
+            raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
         judge = MoveNetJudge(args.movenet)
         files = {
             name: read_from_wheel(WHEEL, FOLDER + name, sha256, args.wheel)
@@ -191,7 +193,7 @@ def frames_of(video: bytes) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 def look(photo: UInt8[np.ndarray, "h w 3"], camera: Camera, judge: MoveNetJudge) -> View | None:
     """Return what a camera sees of the person; None if that is nobody."""
-    found = judge.detector.detect(photo, score_threshold=MIN_SCORE, max_people=1)
+    found = judge.detector.detect(photo, max_people=1)
     person = judge.look(photo, found[0]) if found else None
     if person is None:
         return None
@@ -201,7 +203,7 @@ def look(photo: UInt8[np.ndarray, "h w 3"], camera: Camera, judge: MoveNetJudge)
 
 
 def find_offsets(videos: list[Video], cameras: list[Camera]) -> list[int]:
-    """Return by how many steps each video is ahead of the first: where the views agree best."""
+    """Return how many steps later each video shows what the first shows: where views agree best."""
     offsets = [0] * len(videos)
     moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
 

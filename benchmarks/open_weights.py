@@ -162,13 +162,15 @@ class DemosWay(nn.Module):
             fit_to_photo(smpl, person(estimate, number), photo, [window], self.landmarks)
             for number, photo in enumerate(photos)
         ]
-        fields = {name: [getattr(x, name) for x in answers] for name in vars(answers[0])}
-        return [Estimate(**{name: torch.cat(rows) for name, rows in fields.items()})]
+        told = [name for name, value in vars(answers[0]).items() if value is not None]
+        rows = {name: torch.cat([getattr(x, name) for x in answers]) for name in told}
+        return [replace(answers[0], **rows)]
 
 
 def person(estimate: Estimate, number: int) -> Estimate:
     """Return one of the people of an estimate."""
-    return Estimate(**{name: x[number : number + 1] for name, x in vars(estimate).items()})
+    told = {name: x for name, x in vars(estimate).items() if x is not None}
+    return replace(estimate, **{name: x[number : number + 1] for name, x in told.items()})
 
 
 def measure_on_open(

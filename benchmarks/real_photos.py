@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 import demo
 from benchmarks.landmark_judge import MIN_TORSO, LandmarkJudge, pck, torso_length
 from benchmarks.movenet import MoveNetJudge
-from models.landmark_detector import MIN_SCORE, SEEN_KEYPOINTS, LandmarkDetector, Landmarks
+from models.landmark_detector import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
 from models.smpler import SMPLer
 from scripts.wheels import read_from_wheel
 from utils.image import CropWindow, read_image
@@ -96,7 +96,7 @@ def compare(
         bodies drawn over it: the judge's joints as green dots, the model's as red ones.
     """
     name, image = photo
-    detections = judge.detector.detect(image, score_threshold=MIN_SCORE, max_people=max_people)
+    detections = judge.detector.detect(image, max_people=max_people)
     pairs = [(detection, judge.look(image, detection)) for detection in detections]
     pairs = [(detection, person) for detection, person in pairs if person is not None]
     if not pairs:

@@ -73,8 +73,7 @@ def find_landmarks(
     """
     for _ in range(NUM_LOOKS):
         view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
-        crop = cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
-        values, score = network(crop)
+        values, score = network(cut(image, view))
         if score < MIN_SCORE:
             return None
         back = cv2.invertAffineTransform(view)
@@ -87,6 +86,24 @@ def find_landmarks(
     )
 
 
+def cut(
+    image: UInt8[np.ndarray, "h w 3"], view: Float[np.ndarray, "2 3"]
+) -> UInt8[np.ndarray, "256 256 3"]:
+    """Return the view of a picture, black outside it; large ones are made smaller first.
+
+    Bilinear sampling would skip most of the pixels of a photo of a dozen megapixels.
+    """
+    scale = np.linalg.norm(view[:, 0])
+    if scale < 0.5:
+        size = [max(1, round(scale * side)) for side in image.shape[1::-1]]
+        shrunk = np.array(size) / image.shape[1::-1]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        # pixel x of the small picture is (x + 0.5) / shrunk - 0.5 of the large one
+        offset = view[:, 2] + view[:, :2] @ (0.5 / shrunk - 0.5)
+        view = np.column_stack([view[:, :2] / shrunk, offset])
+    return cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
+
+
 def view_matrix(
     center: Float[np.ndarray, "2"], up: Float[np.ndarray, "2"], side: float
 ) -> Float[np.ndarray, "2 3"]:
@@ -97,7 +114,10 @@ def view_matrix(
 
 
 class LandmarkDetector(nn.Module):
-    """The network with its weights; a view takes it some 20 ms on a CPU core."""
+    """The network with its weights; a view takes it some 20 ms on a CPU core.
+
+    Its landmarks in metres are among the weights, but not used.
+    """
 
     def __init__(self):
         super().__init__()

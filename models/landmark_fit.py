@@ -6,6 +6,7 @@ lie on the landmarks; the prior is the network's own answer. What the landmarks 
 well as it can: depth, shape, hands and feet.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,11 +18,16 @@ from models.landmark_detector import FACE, SEEN, LandmarkDetector
 from models.smpl import SMPL, Estimate
 from utils.geometry import axis_angle_to_rotmat, project
 from utils.image import CropWindow
-from utils.joints import SMPL_NAMES, mirrored
+from utils.joints import SMPL_NAMES, SMPL_PARENTS, mirrored
 
 NUM_STEPS = 50
 LEARNING_RATE = 0.05
-"""Of Adam, on angles in radians and on the camera."""
+"""Of Adam's first step, on angles in radians and on the camera; it falls to nothing as a cosine."""
+MOMENTS = (0.7, 0.9)
+"""Adam's betas: shorter memories than usual, as there are few steps."""
+SMALL_GRADIENT = 1.0
+"""Adam's epsilon: below it, steps shrink with the gradient, so that rounding is not followed. With
+the usual moments and epsilon, a body that needs no change moves by 2 cm; with these, by 0.5 mm."""
 LANDMARK_SCATTER = 0.05
 """How far off landmarks are taken to be, crop coordinates in [-1, 1]: 6 of 224 pixels. This and the
 next five were chosen by `benchmarks.multiview` and by MoveNet on photos, see the model card."""
@@ -41,7 +47,7 @@ mean over the visible ones, stays as estimated. Of 170 people in photos it was 1
 of one whose legs were guessed to be where her arms are."""
 SURELY = 0.5
 """Left and right are swapped if that costs at most so much of what they cost as they are."""
-REACH_BEYOND_JOINTS = 1.1
+PERSON_PER_SKELETON = 1.1
 """Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
 them."""
 FITTED = (*SEEN, *FACE)
@@ -50,9 +56,9 @@ FACE_IN_HEAD = ((0.0, 0.03, 0.13), (0.07, 0.04, 0.02), (-0.07, 0.04, 0.02))
 """Nose and ears from the head's joint, metres, in the head's frame at rest (x left, y up, z ahead);
 the open body's."""
 _JOINTS = [SMPL_NAMES.index(name) for name in SEEN]
-_TO_HEAD = [
-    SMPL_NAMES.index(name) for name in ("Pelvis", "Spine1", "Spine2", "Spine3", "Neck", "Head")
-]
+_TO_HEAD = [SMPL_NAMES.index("Head")]
+while _TO_HEAD[0]:
+    _TO_HEAD.insert(0, SMPL_PARENTS[_TO_HEAD[0]])
 _HIPS, _SHOULDERS = (
     [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
 )
@@ -70,20 +76,22 @@ def fit_to_photo(
     Args:
         photo: RGB.
         windows: of the estimates' crops.
-        detector: of the landmarks; who is not found by it stays as estimated.
+        detector: of the landmarks; who is not found by it stays as estimated. Landmarks count as
+            much as it is sure to see them, and not at all outside the photo.
     """
     places = estimate.joints_2d.new_zeros(len(windows), len(FITTED), 2)
     weights = estimate.joints_2d.new_zeros(len(windows), len(FITTED))
     for number, window in enumerate(windows):
         joints = window.to_photo(estimate.joints_2d[number].double().cpu().numpy())
         hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
-        radius = REACH_BEYOND_JOINTS * np.linalg.norm(joints - hip, axis=1).max()
+        radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
         found = detector.find(photo, hip, shoulders - hip, radius)
         if found is not None:
             told = np.concatenate([found.keypoints, found.face])
             places[number] = torch.from_numpy(window.to_crop(told))
             seen = np.concatenate([found.visibility, found.face_visibility])
-            weights[number] = torch.from_numpy(seen)
+            inside = ((told >= 0) & (told < photo.shape[1::-1])).all(axis=1)
+            weights[number] = torch.from_numpy(seen * inside)
     places = with_the_estimates_sides(estimate, places, weights)
     return fit_to_landmarks(smpl, estimate, places, weights)
 
@@ -115,23 +123,26 @@ def fit_to_landmarks(
         after = changed(smpl, before, turn, change, "skeleton")
         left = (weights * pull(points_2d(after) - places)).sum(dim=1)
         fits = (left < MISFIT * weights.sum(dim=1))[:, None]
-        return changed(smpl, before, turn * fits[..., None], change * fits, "mesh")
+        turn, change = torch.where(fits[..., None], turn, 0), torch.where(fits, change, 0)
+        return changed(smpl, before, turn, change, "mesh")
 
 
 def minimise(value: Callable[[], Float[Tensor, ""]], variables: list[Tensor]) -> None:
-    """Change variables in place by steps of Adam (Kingma, Ba, ICLR 2015), with its usual moments.
+    """Change variables in place by steps of Adam (Kingma, Ba, ICLR 2015), at a rate that falls.
 
     torch.optim's would import torch's compiler, which takes longer than fitting ten people.
     """
+    first, second = MOMENTS
     means, squares = ([torch.zeros_like(x) for x in variables] for _ in range(2))
     for step in range(1, NUM_STEPS + 1):
+        rate = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - 1) / NUM_STEPS))
         gradients = torch.autograd.grad(value(), variables)
         with torch.no_grad():
             for x, gradient, mean, square in zip(variables, gradients, means, squares, strict=True):
-                mean.lerp_(gradient, 0.1)
-                square.lerp_(gradient.square(), 0.001)
-                scale = (square / (1 - 0.999**step)).sqrt() + 1e-8
-                x -= LEARNING_RATE * mean / (1 - 0.9**step) / scale
+                mean.lerp_(gradient, 1 - first)
+                square.lerp_(gradient.square(), 1 - second)
+                scale = (square / (1 - second**step)).sqrt() + SMALL_GRADIENT
+                x -= rate * mean / (1 - first**step) / scale
 
 
 def energy(

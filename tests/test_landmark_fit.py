@@ -1,5 +1,6 @@
 """Landmarks in photos, and bodies brought onto them; the energy's minimum against SciPy's."""
 
+import cv2
 import numpy as np
 import pytest
 import scipy.optimize
@@ -8,7 +9,14 @@ import torch
 import demo
 from models import landmark_fit
 from models.body import open_body
-from models.landmark_detector import FACE, SEEN, LandmarkDetector, Landmarks
+from models.landmark_detector import (
+    FACE,
+    SEEN,
+    LandmarkDetector,
+    Landmarks,
+    cut,
+    view_matrix,
+)
 from models.landmark_fit import (
     FITTED,
     changed,
@@ -98,7 +106,7 @@ def test_landmarks_are_found_upright_and_turned(detector):
         photo, *place = place_in_photo("im01.png", turns)
         found[turns] = detector.find(photo, *place)
     errors = [np.linalg.norm(found[0].keypoints[SEEN.index(x)] - WOMAN[x]) for x in WOMAN]
-    assert np.mean(errors) < 0.1 * TORSO, dict(zip(WOMAN, np.round(errors), strict=True))
+    assert np.mean(errors) < 0.12 * TORSO, dict(zip(WOMAN, np.round(errors), strict=True))
     width = read_image(SAMPLES / "im01.png").shape[1]
     x, y = found[0].keypoints.T
     turned = np.column_stack([y, width - x])
@@ -116,13 +124,62 @@ def test_landmarks_on_the_joints_change_nothing(smpl):
     after = fit_to_landmarks(smpl, before, places_of(before), everywhere())
     assert (after.vertices - before.vertices).abs().max() < 1e-6
     assert torch.equal(after.betas, before.betas)
+    # nor does rounding grow
+    after = fit_to_landmarks(smpl, before, places_of(before) + 1e-6, everywhere())
+    assert (after.vertices - before.vertices).norm(dim=-1).max() < 1e-3
 
 
 def test_unseen_landmarks_change_nothing(smpl):
     before = standing(smpl)
     places = places_of(before) + 0.3
+    places[1, 0] = torch.nan
     after = fit_to_landmarks(smpl, before, places, torch.zeros_like(everywhere()))
     assert (after.vertices - before.vertices).abs().max() < 1e-6
+
+
+def test_a_landmark_pulls_as_much_as_it_is_seen(smpl):
+    before = standing(smpl)
+    wrist = FITTED.index("L_Wrist")
+    places, moved = places_of(before), []
+    places[:, wrist] += 0.1
+    for weight in (0.0, 0.2, 1.0):
+        weights = everywhere()
+        weights[:, wrist] = weight
+        after = fit_to_landmarks(smpl, before, places, weights)
+        moved.append((points_2d(after) - points_2d(before))[:, wrist].norm(dim=-1))
+    assert (moved[0] < 1e-6).all()
+    assert (moved[1] > 0.01).all() and (moved[2] > 1.3 * moved[1]).all(), moved
+
+
+def test_the_energy_is_the_sum_that_it_says(smpl):
+    """Term by term, in a plain loop."""
+    before, generator = standing(smpl), torch.Generator().manual_seed(5)
+    turn = 0.2 * torch.randn(2, 24, 3, generator=generator, dtype=torch.float64)
+    change = 0.1 * torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    weights = torch.rand(2, len(FITTED), generator=generator, dtype=torch.float64)
+    noise = 0.1 * torch.randn(2, len(FITTED), 2, generator=generator, dtype=torch.float64)
+    places = places_of(before) + noise
+    found = energy(smpl, before, turn, change, places, weights)
+    for person in range(2):
+        rotmat = before.rotmat[person] @ axis_angle_to_rotmat(turn[person])
+        s, *t = before.cam[person].tolist()
+        cam = [s * np.exp(change[person, 0].item()), *(t + change[person, 1:].numpy())]
+        cam = torch.tensor([cam], dtype=torch.float64)
+        after = smpl.estimate(rotmat[None], before.betas[person : person + 1], cam)
+        expected = 0.0
+        for number, place in enumerate(points_2d(after)[0]):
+            squared = ((place - places[person, number]) / landmark_fit.LANDMARK_SCATTER) ** 2
+            squared = squared.sum().item()
+            robust = squared / (1 + squared / landmark_fit.OUTLIER**2)
+            expected += weights[person, number].item() * robust
+        for joint in range(24):
+            scatter = landmark_fit.ROTATION_SCATTER if joint else landmark_fit.ROOT_SCATTER
+            expected += (turn[person, joint] / scatter).square().sum().item()
+            depth = after.joints[0, joint, 2] - after.joints[0, 0, 2]
+            depth -= before.joints[person, joint, 2] - before.joints[person, 0, 2]
+            expected += (depth / landmark_fit.DEPTH_SCATTER).square().item()
+        expected += (change[person] / landmark_fit.CAMERA_SCATTER).square().sum().item()
+        assert abs(found[person].item() - expected) < 1e-9 * expected
 
 
 def test_a_limb_that_is_elsewhere_is_brought_there_and_the_rest_stays(smpl):
@@ -147,17 +204,22 @@ def test_a_limb_that_is_elsewhere_is_brought_there_and_the_rest_stays(smpl):
 def test_one_wild_landmark_hardly_pulls(smpl):
     before = standing(smpl)
     places = places_of(before)
-    places[:, SEEN.index("R_Ankle")] += 1.0
+    places[..., 0] += 0.1  # all a little to the right, which must be followed
+    places[:, FITTED.index("R_Ankle")] += 1.0
     after = fit_to_landmarks(smpl, before, places, everywhere())
-    assert (after.joints_2d - before.joints_2d).norm(dim=-1).max() < 0.03
+    moved = after.joints_2d - before.joints_2d
+    assert (moved - moved.new_tensor([0.1, 0])).norm(dim=-1).max() < 0.03, moved
 
 
 def test_the_minimum_is_found(smpl):
-    """Adam's energy is at most a twentieth of what there was to gain above L-BFGS's."""
+    """Adam's energy is at most a two-hundredth of what there was to gain above L-BFGS's."""
     before = standing(smpl, people=1)
-    target = standing(smpl, seed=0, people=1)
     generator = torch.Generator().manual_seed(3)
-    noise = 0.06 * torch.randn(1, len(FITTED), 2, generator=generator, dtype=torch.float64)
+    turn = torch.zeros_like(before.joints)
+    for joint in ("L_Hip", "R_Knee", "L_Shoulder", "R_Elbow", "Neck"):
+        turn[0, SMPL_NAMES.index(joint)] = 0.4 * torch.randn(3, generator=generator).double()
+    target = changed(smpl, before, turn, torch.zeros_like(before.cam), "skeleton")
+    noise = 0.03 * torch.randn(1, len(FITTED), 2, generator=generator, dtype=torch.float64)
     places, weights = places_of(target) + noise, everywhere(1)
 
     def at(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -178,7 +240,7 @@ def test_the_minimum_is_found(smpl):
     scale, shift = after.cam[:, :1] / before.cam[:, :1], after.cam[:, 1:] - before.cam[:, 1:]
     found = np.concatenate([vector.flatten(), scale.log()[0], shift[0]])
     start, ours = at(np.zeros(75))[0], at(found)[0]
-    assert ours - best.fun < 0.05 * (start - best.fun), (start, ours, best.fun)
+    assert ours - best.fun < 0.005 * (start - best.fun), (start, ours, best.fun)
 
 
 def test_the_face_is_where_the_open_body_has_it(smpl):
@@ -216,7 +278,13 @@ def test_steps_are_those_of_torchs_adam(monkeypatch):
     monkeypatch.setattr(landmark_fit, "NUM_STEPS", 25)
     start = [torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64), torch.tensor([[1.0]]).double()]
     ours, theirs = ([x.clone().requires_grad_() for x in start] for _ in range(2))
-    optimizer = torch.optim.Adam(theirs, lr=landmark_fit.LEARNING_RATE)
+    optimizer = torch.optim.Adam(
+        theirs,
+        landmark_fit.LEARNING_RATE,
+        betas=landmark_fit.MOMENTS,
+        eps=landmark_fit.SMALL_GRADIENT,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 25)
 
     def value(x):
         return (x[0].square() * torch.tensor([1.0, 30.0, 0.1])).sum() + (x[1] * x[0]).exp().sum()
@@ -226,6 +294,7 @@ def test_steps_are_those_of_torchs_adam(monkeypatch):
         optimizer.zero_grad()
         value(theirs).backward()
         optimizer.step()
+        schedule.step()
     for a, b, before in zip(ours, theirs, start, strict=True):
         assert (a - b).abs().max() < 1e-9 and (a - before).abs().min() > 0.1
 
@@ -237,6 +306,42 @@ def test_sides_that_the_network_sees_the_other_way_round_are_swapped(smpl):
     swapped[1] = places[1]  # the second person's are as they should be
     found = landmark_fit.with_the_estimates_sides(before, swapped, everywhere())
     assert torch.equal(found, places)
+
+
+@pytest.mark.parametrize("enlarged", [1, 6])
+def test_a_view_shows_the_same_at_any_size_of_photo(enlarged):
+    """A smooth picture, and on the large one noise of single pixels, which must average out."""
+    x, y = np.meshgrid(np.arange(300 * enlarged), np.arange(300 * enlarged))
+    smooth = 128 + 80 * np.sin((x + 0.5) / enlarged / 15) * np.cos((y + 0.5) / enlarged / 11)
+    checks = 40 * (-1.0) ** (x + y) if enlarged > 1 else 0
+    photo = (smooth + checks).round().astype(np.uint8)[..., None].repeat(3, axis=2)
+    center, up = np.array([140.0, 160.0]), np.array([20.0, -60.0])
+    large = (center + 0.5) * enlarged - 0.5
+    view = cut(photo, view_matrix(large, up * enlarged, 200.0 * enlarged))
+    small = np.indices((256, 256))[::-1].reshape(2, -1).T
+    back = cv2.invertAffineTransform(view_matrix(center, up, 200.0))
+    x, y = (small @ back[:, :2].T + back[:, 2]).T
+    expected = 128 + 80 * np.sin((x + 0.5) / 15) * np.cos((y + 0.5) / 11)
+    inside = (x > 2) & (x < 297) & (y > 2) & (y < 297)
+    error = np.abs(view[..., 0].ravel() - expected)[inside]
+    assert error.mean() < 3 and error.max() < 12, (error.mean(), error.max())
+
+
+def test_landmarks_outside_the_photo_do_not_count(smpl, monkeypatch):
+    before, told = standing(smpl, people=1), []
+    detector = LandmarkDetector()
+    places = np.full((15, 2), 100.0)
+    places[[2, 13]] = [[-3.0, 50.0], [50.0, 224.0]]
+    detector.find = lambda *_: Landmarks(places[:12], np.ones(12), 1.0, places[12:], np.ones(3))
+
+    def fit(smpl, estimate, places, weights):
+        told.append(weights)
+        return estimate
+
+    monkeypatch.setattr(landmark_fit, "fit_to_landmarks", fit)
+    photo = np.zeros((224, 224, 3), np.uint8)
+    fit_to_photo(smpl, before, photo, [CropWindow(0, 0, 224, 224)], detector)
+    assert np.flatnonzero(told[0][0] == 0).tolist() == [2, 13]
 
 
 def test_who_is_not_found_stays_as_estimated(smpl):
