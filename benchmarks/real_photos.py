@@ -3,7 +3,8 @@
 The judge (`benchmarks.landmark_judge`, `benchmarks.movenet`) and the model see the same people,
 those whom the person detector finds. Compared are the joints in the picture; where both are wrong
 together nobody can tell, so that the pictures must be looked at as well. A model on BlazePose's own
-network is a relative of the first judge, which will forgive it its mistakes: trust the second.
+network is a relative of the first judge, which will forgive it its mistakes, and bodies brought
+onto BlazePose's landmarks agree with it by construction: trust the second.
 """
 
 import tempfile
