@@ -92,11 +92,9 @@ def head_ways(
     published = PublishedSMPLer(model)
     runs = {BASELINE: lambda: published.refine(features)}
     for name, way in ways.items():
-        if name.startswith(
-            ("onnxruntime", "fused, bf16")
-        ):  # the same as `fused`, after the backbone
+        if name.startswith("fused, bf16"):  # the same as `fused`, after the backbone
             continue
-        estimate = getattr(way, "model", way).estimate
+        estimate = getattr(way, "head", None) or getattr(way, "model", way).estimate
         runs[name] = lambda estimate=estimate: estimate(features)
     return runs
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.fast_transformer import FastBlock
-from models.onnx_backbone import OnnxBackbone
+from models.onnx_parts import OnnxBackbone, OnnxHead
 from models.smpl import SMPL, Estimate
 from models.smpler import IMAGE_SIZE, SMPLer, SMPLerConfig
 
@@ -35,7 +35,8 @@ class FastSMPLer(nn.Module):
     Args:
         model: the plain model, whose parts are copied.
         dtype: what backbone and blocks compute in; rotations and body stay in float32.
-        backend: what computes the backbone, of `BACKENDS`.
+        backend: what computes, of `BACKENDS`; ONNX Runtime's head gives vertices in the last stage
+            alone, what else is asked for is torch's work.
         compile: whether torch.compile may take minutes to make it faster still.
         cuda_graphs: whether launches are recorded and replayed, on GPUs.
     """
@@ -47,12 +48,17 @@ class FastSMPLer(nn.Module):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.dtype, self.cuda_graphs = dtype, cuda_graphs
         backbone = fold_batch_norms(self.model.backbone)
+        self.head = None
+        """What follows the backbone, if that is not torch's work either."""
         if backend == "onnxruntime":
             self.model.backbone = OnnxBackbone(backbone, IMAGE_SIZE)
         else:
             # autocast would convert the weights at every call
             backbone.to(dtype=dtype, memory_format=torch.channels_last)
         self.model.blocks = nn.ModuleList(FastBlock(block) for block in self.model.blocks)
+        if backend == "onnxruntime":
+            features = self.model.backbone(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE))
+            self.head = OnnxHead(self.model, features)
         if compile:
             parts = list(self.model.blocks)
             parts += [backbone] if backend == "torch" else []
@@ -96,6 +102,8 @@ class FastSMPLer(nn.Module):
 
     def _compute(self, images: Tensor, all_stages: bool, with_vertices: bool) -> list[Estimate]:
         images = images.contiguous(memory_format=torch.channels_last)
+        if self.head and with_vertices and not all_stages:
+            return self.head(self.model.backbone((images - self.mean) / self.model.std))
         reduced = self.dtype != torch.float32
         with torch.autocast(images.device.type, self.dtype, enabled=reduced):
             return self.model(images, all_stages, with_vertices)

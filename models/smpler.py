@@ -181,8 +181,8 @@ class SMPLer(nn.Module):
         Args:
             dtype: torch.float16 or bfloat16 computes backbone and blocks in it, for hardware that
                 has it; bfloat16 rounds eight times as coarsely.
-            backend: `onnxruntime` lets ONNX Runtime compute the backbone, on CPUs; it is exported
-                first, for half a minute.
+            backend: `onnxruntime` lets ONNX Runtime compute everything, on CPUs; the model is
+                exported first, for less than a minute.
             compile: also use torch.compile, which takes about two minutes for each size of batch.
             cuda_graphs: record launches; by default on GPUs.
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.inference import fold_batch_norms
-from models.onnx_backbone import import_onnx_runtime
+from models.onnx_parts import import_onnx_runtime
 from models.pretrained import load_model
 from models.smpl import Estimate
 from models.smpler import IMAGE_SIZE, PRESETS, SMPLer

@@ -29,7 +29,7 @@ from datasets.synthetic import SPLITS, VALIDATION_SEED, SyntheticPeople
 from models.backbone_weights import BACKBONE_FILES, load_backbone
 from models.body import open_body
 from models.losses import SMPLLoss
-from models.onnx_backbone import OnnxBackbone
+from models.onnx_parts import OnnxBackbone
 from models.pretrained import load_weights, read_checkpoint
 from models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
 from models.weight_files import read_tensors

@@ -100,6 +100,13 @@ def test_onnx_runtime_gives_the_plain_models_numbers(monkeypatch):
         error = largest_difference(model, fast, noise(size))
         assert 0 < error < 1e-4, error
     assert fast(noise(1), with_vertices=False)[-1].vertices is None
+    # by ONNX Runtime or, for what it does not give, by torch: the same fields are there
+    for choices in ({}, {"all_stages": True}, {"with_vertices": False}):
+        for ours, plain in zip(fast(noise(2), **choices), model(noise(2), **choices), strict=True):
+            for name, value in vars(plain).items():
+                found = getattr(ours, name)
+                assert (found is None) == (value is None), (choices, name)
+                assert value is None or (found - value).abs().max() < 1e-4, (choices, name)
 
 
 def test_a_wrong_optimisation_is_noticed(monkeypatch):
