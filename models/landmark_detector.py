@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from models.blazepose_landmark import INPUT_SIDE, PersonLandmarks
+from models.weight_files import read_arrays
 from utils.initialisation import WithoutRandomInit
 from utils.joints import KEYPOINT_NAMES
 from utils.paths import PRETRAINED, require
@@ -136,8 +137,7 @@ class LandmarkDetector(nn.Module):
         """
         with WithoutRandomInit():
             detector = cls()
-        with np.load(require(Path(path or PRETRAINED / "person_landmarks.npz"))) as arrays:
-            weights = {name: torch.from_numpy(arrays[name]).float() for name in arrays}
+        weights = read_arrays(require(Path(path or PRETRAINED / "person_landmarks.npz")))
         detector.network.load_state_dict(weights)
         return detector.to(device).eval()
 

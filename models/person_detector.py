@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from models.blazepose import INPUT_SIDE, PersonNetwork, anchor_points
+from models.weight_files import read_arrays
 from utils.initialisation import WithoutRandomInit
 from utils.paths import PRETRAINED, require
 
@@ -85,8 +86,7 @@ class PersonDetector(nn.Module):
         """
         with WithoutRandomInit():
             detector = cls()
-        with np.load(require(Path(path or PRETRAINED / "person_detector.npz"))) as arrays:
-            weights = {name: torch.from_numpy(arrays[name]).float() for name in arrays}
+        weights = read_arrays(require(Path(path or PRETRAINED / "person_detector.npz")))
         detector.network.load_state_dict(weights)
         return detector.to(device).eval()
 

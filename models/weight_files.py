@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,3 +72,9 @@ def load_strictly(
 def first(names: list[str], count: int = 3) -> str:
     """List a few names."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Read a shipped network's npz as a state dict in float32."""
+    with np.load(path) as arrays:
+        return {name: torch.from_numpy(arrays[name]).float() for name in arrays}

@@ -26,7 +26,7 @@ from models.blazepose_landmark import (
 from scripts.build_person_detector import WHEEL, copy_convolutions, open_network
 from scripts.wheels import read_from_wheel
 from utils.image import CROP_SIZE, CropWindow, crop, read_image
-from utils.paths import PRETRAINED, SAMPLES, display
+from utils.paths import SAMPLES, display
 
 TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
@@ -58,9 +58,10 @@ def main() -> int:
     network, landmarks = convert(interpreter)
     check_parity(network, landmarks, interpreter)
     torch.save(network.state_dict(), args.out)
-    arrays = {name: value.half().numpy() for name, value in landmarks.state_dict().items()}
-    np.savez_compressed(args.landmarks, **arrays)
-    for path in (args.out, args.landmarks):
+    if args.landmarks:
+        arrays = {name: value.half().numpy() for name, value in landmarks.state_dict().items()}
+        np.savez_compressed(args.landmarks, **arrays)
+    for path in filter(None, (args.out, args.landmarks)):
         print(f"{display(path)}: {path.stat().st_size / 1e6:.2f} MB")
     if args.golden:
         write_golden(args.golden, interpreter)
@@ -71,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=BACKBONE_FILES["blazepose-full"])
-    parser.add_argument("--landmarks", type=Path, default=PRETRAINED / "person_landmarks.npz")
+    parser.add_argument("--landmarks", type=Path, help="also write what finds landmarks here")
     parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
     parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
     return parser.parse_args()
