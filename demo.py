@@ -12,26 +12,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.landmark_detector import LandmarkDetector
-from models.landmark_fit import fit_to_photo
-from models.person_detector import PersonDetector
-from models.pretrained import load_model, released_weights
-from models.smpl import Estimate
-from models.smpler import SMPLer
-from utils import pytorch3d_rasterizer, rasterizer
-from utils.export import (
+from smpler import __version__
+from smpler.models.detectors.landmarks import LandmarkDetector
+from smpler.models.detectors.person import PersonDetector
+from smpler.models.fitting import fit_to_photo
+from smpler.models.smpl import Estimate
+from smpler.models.smpler import SMPLer
+from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.utils import pytorch3d_rasterizer, rasterizer
+from smpler.utils.export import (
     SCHEMA,
     PersonResult,
-    project_version,
     save_json,
     save_mesh,
     save_npz,
 )
-from utils.geometry import default_focal_length, full_image_camera, rotmat_to_axis_angle
-from utils.image import IMAGE_SUFFIXES, Box, CropWindow, crop, read_image, write_image
-from utils.joints import KEYPOINT_NAMES, SMPL_NAMES
-from utils.paths import SAMPLES, display
-from utils.visualize import Rasterizer, overlay, palette, side_by_side, side_view
+from smpler.utils.geometry import default_focal_length, full_image_camera, rotmat_to_axis_angle
+from smpler.utils.image import IMAGE_SUFFIXES, Box, CropWindow, crop, read_image, write_image
+from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
+from smpler.utils.paths import SAMPLES, display
+from smpler.utils.visualize import Rasterizer, overlay, palette, side_by_side, side_view
 
 BACKENDS = ("eager", "fused", "onnxruntime")
 MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
@@ -189,7 +189,7 @@ def process_photo(
     for number, ((box, source, score), window) in enumerate(zip(boxes, windows, strict=True)):
         person = PersonResult(
             schema=SCHEMA,
-            version=project_version(),
+            version=__version__,
             image=path.name,
             image_size=np.array(size),
             person=number,

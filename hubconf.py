@@ -1,14 +1,14 @@
 """Entry points of `torch.hub.load(PATH, NAME, source="local")`.
 
 Each returns a model in eval mode; called on (B, 3, 224, 224) RGB crops in [0, 1] it gives a list of
-`models.smpl.Estimate`, one per stage, the last being the answer (`all_stages=True` fills every
-stage). `body` returns the body layer alone.
+`smpler.models.smpl.Estimate`, one per stage, the last being the answer (`all_stages=True` fills
+every stage). `body` returns the body layer alone.
 """
 
 import torch
 
-from models.pretrained import load_model, resolve_body
-from models.smpl import SMPL
+from smpler.models.smpl import SMPL
+from smpler.models.weights.checkpoint import load_model, resolve_body
 
 dependencies = ["torch", "numpy", "scipy", "jaxtyping", "safetensors"]
 
@@ -63,7 +63,7 @@ def smpler_blaze_backbone(checkpoint=None, body=None, regressor=None, device="cp
 
 
 def body(body=None, regressor=None, device="cpu") -> torch.nn.Module:
-    """Return the body layer: `layer(pose, betas)`, see `models.smpl.SMPL.forward`.
+    """Return the body layer: `layer(pose, betas)`, see `smpler.models.smpl.SMPL.forward`.
 
     Args:
         body: as in `smpler`.

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets import PROTOCOLS, Protocol
-from datasets.sources import evaluation_set, training_set
-from models.backbone_weights import BACKBONE_FILES, load_backbone
-from models.body import gendered_bodies
-from models.losses import SMPLLoss
-from models.pretrained import load_weights, read_checkpoint
-from models.protocol_body import protocol_body
-from models.smpl import SMPL, Estimate, GenderedSMPL
-from models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler, set_dropout
-from utils.crop_pictures import beside_overlays
-from utils.distributed import (
+from smpler.datasets import PROTOCOLS, Protocol
+from smpler.datasets.sources import evaluation_set, training_set
+from smpler.models.body import gendered_bodies
+from smpler.models.losses import SMPLLoss
+from smpler.models.smpl import SMPL, Estimate, GenderedSMPL
+from smpler.models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler, set_dropout
+from smpler.models.weights.backbones import BACKBONE_FILES, load_backbone
+from smpler.models.weights.checkpoint import load_weights, read_checkpoint
+from smpler.models.weights.protocol_body import protocol_body
+from smpler.training.distributed import (
     Processes,
     SharedError,
     TrainSampler,
@@ -31,12 +30,13 @@ from utils.distributed import (
     sentence,
     start_processes,
 )
-from utils.engine import Batch, Precision
-from utils.evaluator import Evaluator
-from utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
-from utils.image import write_image
-from utils.paths import display, prepare_folder
-from utils.trainer import Trainer, TrainOptions
+from smpler.training.engine import Batch, Precision
+from smpler.training.evaluator import Evaluator
+from smpler.training.pictures import beside_overlays
+from smpler.training.trainer import Trainer, TrainOptions
+from smpler.utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
+from smpler.utils.image import write_image
+from smpler.utils.paths import display, prepare_folder
 
 log = logging.getLogger("smpler")
 
@@ -316,7 +316,7 @@ def device_loader(
         if arguments.fresh < 1:
             raise ValueError("--fresh below 1 is for people rendered on a GPU; there is none.")
         return None
-    from datasets.device_batches import DeviceBatches  # here, for scipy comes with it
+    from smpler.datasets.engine.replay import DeviceBatches  # here, for scipy comes with it
 
     return DeviceBatches(
         dataset,

@@ -1,0 +1,2 @@
+if __name__ != "benchmarks":
+    raise ImportError(f"Import this package as benchmarks, not as {__name__}.")

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets.anatomy import angles_from_pose
-from datasets.synthetic import SPLITS, SyntheticPeople
-from models.body import Body, open_body
-from utils.image import CROP_SIZE
-from utils.joints import SMPL_NAMES
+from smpler.datasets.engine.poses.anatomy import angles_from_pose
+from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
+from smpler.models.body import Body, open_body
+from smpler.utils.image import CROP_SIZE
+from smpler.utils.joints import SMPL_NAMES
 
 DENSITY = 985.0
 """Of a human body, kg / m3."""
@@ -32,7 +32,7 @@ ANGLES = {
     "shoulder: up": ("Shoulder", 2, 1),
     "elbow flexion": ("Elbow", 1, -1),
 }
-"""Name -> joint of both sides, axis and sign in `datasets.anatomy`'s angles."""
+"""Name -> joint of both sides, axis and sign in `smpler.datasets.engine.poses.anatomy`'s angles."""
 
 
 def main(argv: list[str] | None = None) -> int:

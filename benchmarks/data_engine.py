@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from benchmarks.timing import machine, write
-from datasets import synthetic
-from datasets.synthetic import SyntheticPeople
-from datasets.synthetic_batches import SyntheticBatches, draw_scenes
-from datasets.torch_renderer import TorchSceneRenderer
-from models.body import open_body
+from smpler.datasets.engine import stream as engine_stream
+from smpler.datasets.engine.gpu_stream import SyntheticBatches, draw_scenes
+from smpler.datasets.engine.render.torch_renderer import TorchSceneRenderer
+from smpler.datasets.engine.stream import SyntheticPeople
+from smpler.models.body import open_body
 
 CROPS_PER_BASELINE = 40
 
@@ -61,7 +61,7 @@ def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     plain = copy.copy(stream)
-    panoramas = synthetic.load_wardrobe().split(stream.split).panoramas
+    panoramas = engine_stream.load_wardrobe().split(stream.split).panoramas
     plain.renderer = TorchSceneRenderer(stream.people, panoramas)
     ahead = max(crops // 4, 1)
     for index in range(ahead):

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.timing import add_flags, describe, set_up, take_turns, write
-from models.attention import PreNormLayer
-from models.smpler import SMPLerConfig
-from models.transformer import NUM_QUERIES
-from utils.flags import positive
+from smpler.models.attention import PreNormLayer
+from smpler.models.smpler import SMPLerConfig
+from smpler.models.transformer import NUM_QUERIES
+from smpler.utils.flags import positive
 
 SIDES = (7, 14, 28, 56, 112)
 

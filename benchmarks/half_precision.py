@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datasets.synthetic import VALIDATION_SEED, SyntheticPeople
-from models.pretrained import load_model, released_weights
-from models.smpler import SMPLer
-from utils.flags import positive
+from smpler.datasets.engine.stream import VALIDATION_SEED, SyntheticPeople
+from smpler.models.smpler import SMPLer
+from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.utils.flags import positive
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 TARGET_MM = 1.0

@@ -14,8 +14,8 @@ from torch import nn
 
 from benchmarks.published_model import PublishedSMPLer
 from benchmarks.timing import add_flags, describe, print_table, set_up, take_turns, write
-from models.body import open_body
-from models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
+from smpler.models.body import open_body
+from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
 
 BASELINE = "published"
 

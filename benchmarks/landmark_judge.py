@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from models.landmark_detector import SEEN, Landmarks, find_landmarks
-from models.person_detector import BOX_PER_RADIUS, Detection, PersonDetector
-from scripts.build_person_detector import WHEEL
-from scripts.convert_blazepose import TFLITE, TFLITE_SHA256
-from scripts.wheels import read_from_wheel
+from scripts.build.blazepose import TFLITE, TFLITE_SHA256
+from scripts.build.person_detector import WHEEL
+from scripts.build.wheels import read_from_wheel
+from smpler.models.detectors.landmarks import SEEN, Landmarks, find_landmarks
+from smpler.models.detectors.person import BOX_PER_RADIUS, Detection, PersonDetector
 
 CACHE = Path.home() / ".cache" / "smpler"
 

@@ -20,9 +20,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.published_loader import PublishedLoader
-from datasets.augment import Augmentation
-from datasets.human_mesh import HumanMesh
-from datasets.tsv import TsvWriter
+from smpler.datasets.augment import Augmentation
+from smpler.datasets.human_mesh import HumanMesh
+from smpler.datasets.tsv import TsvWriter
 
 SIZES = {
     "mixed": ((1002, 1000), (480, 640), (300, 200), (720, 405)),

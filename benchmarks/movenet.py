@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from models.landmark_detector import SEEN, Landmarks
-from models.person_detector import Detection, PersonDetector
-from utils.image import CropWindow, crop
+from smpler.models.detectors.landmarks import SEEN, Landmarks
+from smpler.models.detectors.person import Detection, PersonDetector
+from smpler.utils.image import CropWindow, crop
 
 INPUT_SIDE = 256
 """Pixels."""

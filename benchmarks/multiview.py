@@ -27,12 +27,12 @@ from tqdm import tqdm
 import demo
 from benchmarks.movenet import PACKAGE, MoveNetJudge
 from benchmarks.real_photos import MIN_VISIBILITY
-from models.landmark_detector import SEEN, SEEN_KEYPOINTS, LandmarkDetector
-from models.pretrained import load_model, released_weights
-from scripts.wheels import read_from_wheel
-from utils.image import CropWindow
-from utils.metrics import pa_mpjpe
-from utils.paths import display
+from scripts.build.wheels import read_from_wheel
+from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS, LandmarkDetector
+from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.utils.image import CropWindow
+from smpler.utils.metrics import pa_mpjpe
+from smpler.utils.paths import display
 
 WHEEL = "pose2sim==0.10.49"
 FOLDER = "Pose2Sim/Demo_SinglePerson/"

@@ -26,20 +26,20 @@ from tqdm import tqdm
 from benchmarks import real_photos
 from benchmarks.landmark_judge import LandmarkJudge
 from benchmarks.movenet import PACKAGE, MoveNetJudge
-from datasets.framing import Framing
-from datasets.scenes import Scene
-from datasets.synthetic import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
-from models.body import Body
-from models.landmark_detector import LandmarkDetector
-from models.landmark_fit import fit_to_photo
-from models.pretrained import load_model, released_weights
-from models.smpl import Estimate
-from models.smpler import SMPLer
-from utils.engine import Precision, evaluate, summarise
-from utils.image import CROP_SIZE, CropWindow, write_image
-from utils.joints import KEYPOINT_NAMES, mirrored
-from utils.metrics import mpjpe
-from utils.paths import display
+from smpler.datasets.engine.framing import Framing
+from smpler.datasets.engine.scenes import Scene
+from smpler.datasets.engine.stream import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
+from smpler.models.body import Body
+from smpler.models.detectors.landmarks import LandmarkDetector
+from smpler.models.fitting import fit_to_photo
+from smpler.models.smpl import Estimate
+from smpler.models.smpler import SMPLer
+from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.training.engine import Precision, evaluate, summarise
+from smpler.utils.image import CROP_SIZE, CropWindow, write_image
+from smpler.utils.joints import KEYPOINT_NAMES, mirrored
+from smpler.utils.metrics import mpjpe
+from smpler.utils.paths import display
 
 JITTERS = (0.05, 0.1, 0.2)
 """Largest shift and largest change of the crop's side, as parts of that side."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from datasets.human_mesh import HumanMesh
-from models.body import open_body
-from models.losses import SMPLLoss
-from models.smpler import PRESETS, build_smpler
 from scripts.make_toy_data import write_all
-from utils.engine import Precision, evaluate, summarise, to_device
+from smpler.datasets.human_mesh import HumanMesh
+from smpler.models.body import open_body
+from smpler.models.losses import SMPLLoss
+from smpler.models.smpler import PRESETS, build_smpler
+from smpler.training.engine import Precision, evaluate, summarise, to_device
 
 
 def main() -> None:

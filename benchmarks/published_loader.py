@@ -4,7 +4,7 @@ Written from its description (design notes, tests/golden/augment.npz): the whole
 pasted into a float canvas, rotated there, resized and coloured in float, whatever its size; labels
 go through lists joint by joint; the batch holds the image twice, as it is (`ori_img`) and with
 ImageNet's mean and deviation taken out. Apart from that it gives the same sample as
-`datasets.human_mesh` does without reduced decoding.
+`smpler.datasets.human_mesh` does without reduced decoding.
 """
 
 import base64
@@ -17,13 +17,13 @@ import torch
 import yaml
 from torch.utils.data import Dataset
 
-from datasets.augment import (
+from smpler.datasets.augment import (
     MIRRORED_ANNOTATION,
     MIRRORED_SMPL,
     Augmentation,
     sample_augmentation,
 )
-from utils.joints import KEYPOINTS_FROM_ANNOTATION
+from smpler.utils.joints import KEYPOINTS_FROM_ANNOTATION
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

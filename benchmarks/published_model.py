@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import MultiHeadAttention, PreNormLayer
-from models.hrnet import BasicBlock, Bottleneck, ExchangeModule, HRNet
-from models.smpl import SMPL, Estimate
-from models.smpler import SMPLer
-from models.transformer import (
+from smpler.models.attention import MultiHeadAttention, PreNormLayer
+from smpler.models.backbones.hrnet import BasicBlock, Bottleneck, ExchangeModule, HRNet
+from smpler.models.smpl import SMPL, Estimate
+from smpler.models.smpler import SMPLer
+from smpler.models.transformer import (
     NUM_JOINTS,
     WINDOW_RADIUS,
     JointAwareAttention,
     TransformerBlock,
     TransformerUnit,
 )
-from utils.geometry import project, rot6d_to_rotmat
-from utils.joints import KEYPOINTS_FROM_H36M, SMPL_PARENTS
+from smpler.utils.geometry import project, rot6d_to_rotmat
+from smpler.utils.joints import KEYPOINTS_FROM_H36M, SMPL_PARENTS
 
 
 class PublishedSMPLer(nn.Module):

@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float, UInt8
 import demo
 from benchmarks.landmark_judge import MIN_TORSO, LandmarkJudge, pck, torso_length
 from benchmarks.movenet import MoveNetJudge
-from models.landmark_detector import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
-from models.smpler import SMPLer
-from scripts.wheels import read_from_wheel
-from utils.image import CropWindow, read_image
-from utils.visualize import overlay, palette
+from scripts.build.wheels import read_from_wheel
+from smpler.models.detectors.landmarks import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
+from smpler.models.smpler import SMPLer
+from smpler.utils.image import CropWindow, read_image
+from smpler.utils.visualize import overlay, palette
 
 Photo = tuple[str, UInt8[np.ndarray, "h w 3"]]
 

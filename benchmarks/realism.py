@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck
-from datasets.synthetic import SPLITS, SyntheticPeople
-from models.body import open_body
-from models.landmark_detector import SEEN, SEEN_KEYPOINTS, Landmarks
-from utils.image import CROP_SIZE
-from utils.paths import display
+from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
+from smpler.models.body import open_body
+from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS, Landmarks
+from smpler.utils.image import CROP_SIZE
+from smpler.utils.paths import display
 
 TARGETS = {"found": 0.95, "pck": 0.92}
 NUM_WORST = 40

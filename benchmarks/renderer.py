@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.timing import machine, print_table, take_turns, write
-from models.body import mean_parameters, open_body
-from models.smpl import SMPL
-from utils.geometry import rot6d_to_rotmat
-from utils.image import CROP_SIZE, CropWindow
-from utils.rasterizer import Fragments, rasterize
-from utils.visualize import Rasterizer, overlay, palette
+from smpler.models.body import mean_parameters, open_body
+from smpler.models.smpl import SMPL
+from smpler.utils.geometry import rot6d_to_rotmat
+from smpler.utils.image import CROP_SIZE, CropWindow
+from smpler.utils.rasterizer import Fragments, rasterize
+from smpler.utils.visualize import Rasterizer, overlay, palette
 
 PHOTO = (1920, 1080)
 """Height and width: a full-HD photo, upright."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import machine, write
-from utils.paths import ROOT, SAMPLES
+from smpler.utils.paths import ROOT, SAMPLES
 
 HEAVY = ("torchvision.ops", "scipy.spatial.transform", "scipy.sparse", "trimesh")
 PROGRAM = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.loader import cpu_name
-from utils.flags import positive
+from smpler.utils.flags import positive
 
 
 def add_flags(parser: argparse.ArgumentParser, batch: int) -> None:

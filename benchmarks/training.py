@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from benchmarks.published_model import PublishedSMPLer
 from benchmarks.timing import machine, take_turns, write
-from models.body import open_body
-from models.losses import SMPLLoss
-from models.smpler import PRESETS, SMPLer, build_smpler
-from utils.engine import Precision
+from smpler.models.body import open_body
+from smpler.models.losses import SMPLLoss
+from smpler.models.smpler import PRESETS, SMPLer, build_smpler
+from smpler.training.engine import Precision
 
 LEARNING_RATE = 1e-6
 

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-METRICS = ("mpve", "mpjpe", "mpjpe-pa")
+if __name__ != "smpler.datasets":
+    raise ImportError(f"Import this package as smpler.datasets, not as {__name__}.")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from utils.image import CROP_SIZE, CropWindow
-from utils.joints import ANNOTATION_NAMES, SMPL_NAMES, mirrored
+from smpler.utils.image import CROP_SIZE, CropWindow
+from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES, mirrored
 
 PELVIS = ANNOTATION_NAMES.index("Pelvis")
 MIRRORED_ANNOTATION = list(mirrored(ANNOTATION_NAMES))

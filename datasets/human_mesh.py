@@ -16,7 +16,7 @@ The contract of an item (a batch stacks them; `key` becomes a list):
 | `center` | (2,) float32 | middle of the person's box, photo pixels |
 | `scale` | float32 | side of the crop / 200, photo pixels, augmentation included |
 
-Camera frame: x right, y down, z away. Keypoints: `utils.joints.KEYPOINT_NAMES`.
+Camera frame: x right, y down, z away. Keypoints: `smpler.utils.joints.KEYPOINT_NAMES`.
 """
 
 import logging
@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch.utils.data import Dataset, get_worker_info
 
-from datasets.augment import (
+from smpler.datasets.augment import (
     Augmentation,
     augment_joints_2d,
     augment_joints_3d,
@@ -36,11 +36,11 @@ from datasets.augment import (
     crop_reduced_image,
     sample_augmentation,
 )
-from datasets.labels import Label
-from datasets.tsv import TsvDataset
-from datasets.tsv_file import BadSampleError
-from utils.image import CROP_SIZE, CropWindow
-from utils.joints import KEYPOINTS_FROM_ANNOTATION
+from smpler.datasets.labels import Label
+from smpler.datasets.tsv import TsvDataset
+from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.image import CROP_SIZE, CropWindow
+from smpler.utils.joints import KEYPOINTS_FROM_ANNOTATION
 
 log = logging.getLogger(__name__)
 

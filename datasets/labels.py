@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from datasets.tsv_file import BadSampleError
-from utils.joints import ANNOTATION_NAMES, SMPL_NAMES
+from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES
 
 NUM_ANNOTATED, NUM_POSE, NUM_BETAS = len(ANNOTATION_NAMES), 3 * len(SMPL_NAMES), 10
 MAX_SCALE = 100.0

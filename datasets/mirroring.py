@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from datasets.augment import MIRRORED_SMPL
-from utils.joints import KEYPOINT_NAMES, mirrored
+from smpler.datasets.augment import MIRRORED_SMPL
+from smpler.utils.joints import KEYPOINT_NAMES, mirrored
 
 _KEYPOINTS = list(mirrored(KEYPOINT_NAMES))
 _CHANGES = {
@@ -17,7 +17,7 @@ _CHANGES = {
 
 
 def mirrored_batch(batch: dict[str, Tensor], flip: Bool[Tensor, "b"]) -> dict[str, Tensor]:
-    """Return a batch of `datasets.human_mesh` with some samples mirrored: crop and labels.
+    """Return a batch of `smpler.datasets.human_mesh` with some samples mirrored: crop and labels.
 
     Keys that a mirror does not change, and those that are not there, stay as they are.
     """

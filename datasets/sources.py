@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from datasets import Protocol
-from datasets.human_mesh import HumanMesh
-from utils.paths import datasets_root, display
+from smpler.datasets import Protocol
+from smpler.datasets.human_mesh import HumanMesh
+from smpler.utils.paths import datasets_root, display
 
 
 def training_set(
@@ -24,7 +24,7 @@ def training_set(
     """Return the training samples of a protocol; `set_epoch(epoch)` changes what is random in them.
 
     Args:
-        body: a `models.body.Body`: who is rendered.
+        body: a `smpler.models.body.Body`: who is rendered.
         on_bad_sample: `raise` or `skip`, of samples that are read.
         epoch_samples: how many are rendered in an epoch.
         open_data: folder of `scripts.render_dataset`, to read instead of rendering.
@@ -35,8 +35,8 @@ def training_set(
     """
     if protocol.train is None and open_data is None:
         # here, for scipy comes with them: a second that only rendering needs
-        from datasets.poses import PoseSampler
-        from datasets.synthetic import SyntheticPeople
+        from smpler.datasets.engine.poses.sampler import PoseSampler
+        from smpler.datasets.engine.stream import SyntheticPeople
 
         stream = SyntheticPeople(body, poses=PoseSampler(amass), seed=seed)
         return stream.first(epoch_samples)
@@ -56,7 +56,7 @@ def evaluation_set(protocol: Protocol, body) -> Dataset:
         FileNotFoundError: the data is not there.
     """
     if protocol.evaluate is None:
-        from datasets.synthetic import validation_set
+        from smpler.datasets.engine.stream import validation_set
 
         return validation_set(body)
     return HumanMesh(datasets_root() / protocol.evaluate, training=False)

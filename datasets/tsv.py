@@ -3,7 +3,7 @@
 A data set is a yaml file that names four tables:
 
 - `img`: key TAB base64 of a JPEG (in the last column)
-- `label`: key TAB JSON list with one dict, see `datasets.human_mesh`
+- `label`: key TAB JSON list with one dict, see `smpler.datasets.human_mesh`
 - `hw`: key TAB `[{"height": h, "width": w}]`, or `h w`
 - `linelist`: the rows that belong to the set, one number a line
 
@@ -21,14 +21,14 @@ import numpy as np
 import pybase64
 import yaml
 
-from datasets.tsv_file import (
+from smpler.datasets.tsv_file import (
     BadSampleError,
     TsvFile,
     is_cut_off,
     read_numbers,
     write_atomically,
 )
-from utils.paths import display
+from smpler.utils.paths import display
 
 TABLES = ("img", "hw", "label", "linelist")
 
@@ -228,7 +228,7 @@ class TsvWriter:
             key: its name, without tabs.
             image: the encoded JPEG.
             size: height and width of the photo.
-            label: see `datasets.human_mesh`; numpy arrays may be in it.
+            label: see `smpler.datasets.human_mesh`; numpy arrays may be in it.
         """
         if "\t" in key or "\n" in key:
             raise ValueError(f"The key {key!r} holds a tab or a line break; rename the image.")

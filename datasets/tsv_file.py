@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from utils.paths import display
+from smpler.utils.paths import display
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from utils.geometry import axis_angle_to_rotmat
-from utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
-from utils.paths import META_DATA, display, first_present, require
-from utils.safe_pickle import read_array_pickle, to_array
+from smpler.utils.geometry import axis_angle_to_rotmat
+from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
+from smpler.utils.paths import META_DATA, display, first_present, require
+from smpler.utils.safe_pickle import read_array_pickle, to_array
 
 OPEN_BODY = META_DATA / "open_body.npz"
 H36M_REGRESSOR = META_DATA / "J_regressor_h36m_correct.npy"
@@ -157,7 +157,7 @@ def load_body(path: str | Path) -> Body:
 
 
 def open_body() -> Body:
-    """Return the body that ships with the project (CC0), built by `scripts.build_open_body`."""
+    """Return the body that ships with the project (CC0), built by `scripts.build.open_body`."""
     return load_body(OPEN_BODY)
 
 
@@ -226,7 +226,7 @@ def check_h36m_regressor(regressor: np.ndarray, num_vertices: int) -> Float[np.n
 
 
 def _unpack_open_body(arrays: dict[str, np.ndarray]) -> Body:
-    """Expand the packed arrays of `scripts.build_open_body`: sparse regressors, four weights."""
+    """Expand the packed arrays of `scripts.build.open_body`: sparse regressors, four weights."""
     num_vertices = len(arrays["v_template"])
     weights = np.zeros((num_vertices, len(SMPL_NAMES)), np.float32)
     index, value = arrays["lbs_index"].astype(np.int64), arrays["lbs_weight"].astype(np.float32)

@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.smpl import SMPL, Estimate
-from utils.geometry import axis_angle_to_rotmat
-from utils.metrics import center_on_hips
+from smpler.models.smpl import SMPL, Estimate
+from smpler.utils.geometry import axis_angle_to_rotmat
+from smpler.utils.metrics import center_on_hips
 
 
 class SMPLLoss(nn.Module):
-    """The weighted terms of one estimate against a batch of `datasets.human_mesh`.
+    """The weighted terms of one estimate against a batch of `smpler.datasets.human_mesh`.
 
     A term that no sample is annotated for is zero. An estimate without vertices has no such term.
     The paper has no loss on betas or camera; one on betas can be added.

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.body import Body
-from utils.geometry import axis_angle_to_rotmat, project
-from utils.joints import H36M_NAMES, KEYPOINTS_FROM_H36M, SMPL_NAMES, SMPL_PARENTS
-from utils.joints import mirrored as mirrored_joints
+from smpler.models.body import Body
+from smpler.utils.geometry import axis_angle_to_rotmat, project
+from smpler.utils.joints import H36M_NAMES, KEYPOINTS_FROM_H36M, SMPL_NAMES, SMPL_PARENTS
+from smpler.utils.joints import mirrored as mirrored_joints
 
 NUM_JOINTS = len(SMPL_NAMES)
 NUM_BETAS = 10
@@ -31,7 +31,7 @@ class Estimate:
     betas: Float[Tensor, "b 10"]
     """Shape coefficients, standard deviations."""
     cam: Float[Tensor, "b 3"]
-    """Weak-perspective camera (scale, tx, ty), see `utils.geometry.project`."""
+    """Weak-perspective camera (scale, tx, ty), see `smpler.utils.geometry.project`."""
     joints_2d: Float[Tensor, "b 24 2"]
     """SMPL's 24 joints in crop coordinates, x right, y down, [-1, 1] from edge to edge."""
     joints: Float[Tensor, "b 24 3"]

@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import MultiHeadAttention
-from models.blazepose_landmark import BlazePoseBackbone
-from models.body import Body, mean_parameters
-from models.efficientnet import SCALES, EfficientNetLite
-from models.hrnet import WIDTHS, HRNet
-from models.regressor import IterativeRegressor
-from models.smpl import SMPL, Estimate
-from models.transformer import QueryEmbedding, TransformerBlock
-from utils.geometry import rot6d_to_rotmat
+from smpler.models.attention import MultiHeadAttention
+from smpler.models.backbones.blazepose import BlazePoseBackbone
+from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
+from smpler.models.backbones.hrnet import WIDTHS, HRNet
+from smpler.models.body import Body, mean_parameters
+from smpler.models.regressor import IterativeRegressor
+from smpler.models.smpl import SMPL, Estimate
+from smpler.models.transformer import QueryEmbedding, TransformerBlock
+from smpler.utils.geometry import rot6d_to_rotmat
 
 IMAGE_SIZE = 224
 BACKBONES = {
@@ -190,7 +190,9 @@ class SMPLer(nn.Module):
             ValueError: the choices do not go together on this device.
             RuntimeError: the copy differs from the plain model by more than 1e-4.
         """
-        from models.inference import optimize_for_inference  # which imports this module
+        from smpler.models.inference.optimize import (
+            optimize_for_inference,  # which imports this module
+        )
 
         return optimize_for_inference(self, dtype, backend, compile, cuda_graphs)
 

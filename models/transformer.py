@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import LAYER_NORM_EPS, PreNormLayer
+from smpler.models.attention import LAYER_NORM_EPS, PreNormLayer
 
 NUM_JOINTS = 24
 NUM_QUERIES = NUM_JOINTS + 1 + 1

@@ -16,13 +16,13 @@ from jaxtyping import UInt8
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets.augment import Augmentation
-from datasets.human_mesh import HumanMesh
-from datasets.tsv_file import BadSampleError
-from utils.image import CROP_SIZE, write_image
-from utils.joints import KEYPOINT_NAMES
-from utils.paths import display
-from utils.visualize import contact_sheet, draw_skeleton
+from smpler.datasets.augment import Augmentation
+from smpler.datasets.human_mesh import HumanMesh
+from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.image import CROP_SIZE, write_image
+from smpler.utils.joints import KEYPOINT_NAMES
+from smpler.utils.paths import display
+from smpler.utils.visualize import contact_sheet, draw_skeleton
 
 MAX_NAMED = 20
 HEAD = KEYPOINT_NAMES.index("Head")

@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from datasets.tsv import TsvDataset, write_composite
-from utils.paths import display
+from smpler.datasets.tsv import TsvDataset, write_composite
+from smpler.utils.paths import display
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from datasets.labels import Label
-from datasets.tsv import TsvWriter
-from datasets.tsv_file import BadSampleError
-from utils.image import BOX_MARGIN
-from utils.joints import ANNOTATION_NAMES
-from utils.paths import display
+from smpler.datasets.labels import Label
+from smpler.datasets.tsv import TsvWriter
+from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.image import BOX_MARGIN
+from smpler.utils.joints import ANNOTATION_NAMES
+from smpler.utils.paths import display
 
 JPEG_QUALITY = 95
 MAX_NAMED = 5

@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from models.body import load_body, load_h36m_regressor
-from models.smpl import SMPL
 from scripts.conversion import Dropped, Sample, box_round, by_name, convert, make_label, run
-from utils.joints import ANNOTATION_NAMES, H36M_NAMES
-from utils.paths import display
-from utils.safe_pickle import read_array_pickle, to_array
+from smpler.models.body import load_body, load_h36m_regressor
+from smpler.models.smpl import SMPL
+from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES
+from smpler.utils.paths import display
+from smpler.utils.safe_pickle import read_array_pickle, to_array
 
 OPENPOSE_NAMES = (
     "Nose", "Neck", "R_Shoulder", "R_Elbow", "R_Wrist", "L_Shoulder", "L_Elbow", "L_Wrist", "R_Hip",

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from scripts.conversion import Dropped, Sample, by_name, convert, make_label, run
-from utils.joints import ANNOTATION_NAMES
-from utils.paths import display
+from smpler.utils.joints import ANNOTATION_NAMES
+from smpler.utils.paths import display
 
 NOTE = "no 3D and no SMPL in this source: has_3d_joints and has_smpl are 0 everywhere"
 

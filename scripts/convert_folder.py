@@ -12,9 +12,9 @@ FILE is a list with one entry for each person; everything but `image` is optiona
       "pose": [72 numbers], "betas": [10 numbers],                 SMPL; pose in the camera frame
       "gender": "m"}]                                              m, f or n
 
-Camera frame: x right, y down, z away; someone upright who faces the camera has a global rotation
-of about (pi, 0, 0). Names: `utils.joints.ANNOTATION_NAMES`. 3D keypoints may have any origin, but
-the 3D Pelvis belongs to them (else the middle of the hips stands in).
+Camera frame: x right, y down, z away; someone upright who faces the camera has a global rotation of
+about (pi, 0, 0). Names: `smpler.utils.joints.ANNOTATION_NAMES`. 3D keypoints may have any origin,
+but the 3D Pelvis belongs to them (else the middle of the hips stands in).
 """
 
 import argparse
@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from scripts.conversion import Dropped, Sample, box_round, by_name, convert, make_label, run
-from utils.joints import ANNOTATION_NAMES
-from utils.paths import display
+from smpler.utils.joints import ANNOTATION_NAMES
+from smpler.utils.paths import display
 
 PELVIS, *HIPS = (ANNOTATION_NAMES.index(name) for name in ("Pelvis", "L_Hip", "R_Hip"))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.conversion import Dropped, Sample, convert, make_label, run
-from utils.paths import display
+from smpler.utils.paths import display
 
 SHAPES = {
     "imgname": (), "center": (2,), "scale": (), "part": (24, 3), "S": (24, 4), "pose": (72,),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from models import body
-from models.backbone_weights import BACKBONE_FILES
-from utils.paths import META_DATA, PRETRAINED, ROOT, SAMPLES, display
+from smpler.models import body
+from smpler.models.weights.backbones import BACKBONE_FILES
+from smpler.utils.paths import META_DATA, PRETRAINED, ROOT, SAMPLES, display
 
 OK, MISSING, OPTIONAL = "ok", "MISSING", "optional"
 Finding = tuple[str, str]

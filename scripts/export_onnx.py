@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.inference import fold_batch_norms
-from models.onnx_parts import import_onnx_runtime
-from models.pretrained import load_model
-from models.smpl import Estimate
-from models.smpler import IMAGE_SIZE, PRESETS, SMPLer
-from utils.paths import display
+from smpler.models.inference.onnx import import_onnx_runtime
+from smpler.models.inference.optimize import fold_batch_norms
+from smpler.models.smpl import Estimate
+from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer
+from smpler.models.weights.checkpoint import load_model
+from smpler.utils.paths import display
 
 INPUT = "images"
 OUTPUTS = ("cam", "rotmat", "betas", "vertices", "joints")
-"""Camera, pose, shape, mesh, SMPL's joints: fields of the last `models.smpl.Estimate`."""
+"""Camera, pose, shape, mesh, SMPL's joints: fields of the last `smpler.models.smpl.Estimate`."""
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-3
 """Largest difference of any number from the model's own."""

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.paths import datasets_root, display
+from smpler.utils.paths import datasets_root, display
 
 KNOWN = {
     "Tax-H36m-coco40k-Muco-UP-Mpii": "the mixed training set's yaml",

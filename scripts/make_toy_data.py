@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from datasets.tsv import TsvWriter, write_composite
-from models.body import open_body
-from models.smpl import SMPL
-from utils.image import BOX_MARGIN
-from utils.joints import ANNOTATION_NAMES, SMPL_NAMES
-from utils.rasterizer import rasterize
+from smpler.datasets.tsv import TsvWriter, write_composite
+from smpler.models.body import open_body
+from smpler.models.smpl import SMPL
+from smpler.utils.image import BOX_MARGIN
+from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES
+from smpler.utils.rasterizer import rasterize
 
 PELVIS = ANNOTATION_NAMES.index("Pelvis")
 SUPERSAMPLING = 2

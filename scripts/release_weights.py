@@ -8,11 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.pretrained import RELEASED_FILES, read_checkpoint
-from models.quantized import read_quantized, write_quantized
-from models.smpler import PRESETS
-from models.weight_files import read_tensors
-from utils.paths import display
+from smpler.models.smpler import PRESETS
+from smpler.models.weights.checkpoint import RELEASED_FILES, read_checkpoint
+from smpler.models.weights.files import read_tensors
+from smpler.models.weights.quantized import read_quantized, write_quantized
+from smpler.utils.paths import display
 
 KEPT = ("body", "protocol", "metric", "global_iter", "batch_size", "arguments")
 """What is told about the training, as the trainer wrote it; `metric` is the evaluation's MPJPE."""

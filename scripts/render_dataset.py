@@ -18,13 +18,13 @@ import numpy as np
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from datasets.poses import PoseSampler
-from datasets.rendered import RenderedPhoto, RenderedPhotos, jpeg_bytes
-from datasets.synthetic import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
-from datasets.tsv import TsvWriter, write_composite
-from models.body import Body, open_body
 from scripts.conversion import run
-from utils.paths import display
+from smpler.datasets.engine.poses.sampler import PoseSampler
+from smpler.datasets.engine.stored import RenderedPhoto, RenderedPhotos, jpeg_bytes
+from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
+from smpler.datasets.tsv import TsvWriter, write_composite
+from smpler.models.body import Body, open_body
+from smpler.utils.paths import display
 
 PART = 2000
 """Samples in one set of tables."""

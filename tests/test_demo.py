@@ -11,13 +11,13 @@ import torch
 import trimesh
 
 import demo
-from models import pretrained
-from models.pretrained import released_weights
-from tests import standin
-from tests.tiny_model import tiny_model
-from utils.geometry import project
-from utils.image import CropWindow, read_image
-from utils.paths import ROOT, SAMPLES
+from smpler.models.weights import checkpoint
+from smpler.models.weights.checkpoint import released_weights
+from smpler.utils.geometry import project
+from smpler.utils.image import CropWindow, read_image
+from smpler.utils.paths import ROOT, SAMPLES
+from tests.support import standin
+from tests.support.tiny_model import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_it_runs_on_the_shipped_weights_and_names_them(results):
 
 
 def test_without_weights_it_says_so_in_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(pretrained, "RELEASED_FILES", {})
+    monkeypatch.setattr(checkpoint, "RELEASED_FILES", {})
     written = []
     monkeypatch.setattr(demo, "write_results", lambda photo, people, *_: written.extend(people))
     with warnings.catch_warnings():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests import standin
-from utils.paths import ROOT
+from smpler.utils.paths import ROOT
+from tests.support import standin
 
 pytestmark = pytest.mark.filterwarnings("ignore:No trained weights")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from scripts.make_toy_data import write_all
-from tests.programs import Done, run
-from tests.tsv_data import replace_row
-from utils.checkpoint import load_checkpoint
+from smpler.training.checkpoint import load_checkpoint
+from tests.support.programs import Done, run
+from tests.support.tsv_data import replace_row
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 
@@ -23,7 +23,7 @@ def toy(tmp_path_factory) -> Path:
 
 
 def start(toy: Path, logs: Path, *flags: str, small: bool = False, **kwargs) -> Done:
-    program = "tests.small_main" if small else "main"
+    program = "tests.support.small_main" if small else "main"
     common = ("--device=cpu", "--num_workers=0", f"--log_root={logs}")
     return run(program, *common, *flags, SMPLER_DATASETS=str(toy), **kwargs)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.pretrained import read_checkpoint
 from scripts.make_toy_data import write_all
-from utils.paths import ROOT
+from smpler.models.weights.checkpoint import read_checkpoint
+from smpler.utils.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

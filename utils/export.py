@@ -1,11 +1,10 @@
 """What a run says about one person, as npz, json, obj and glb.
 
 `PersonResult` is the schema: its fields are the keys of both the npz and the json file. README.md
-lists them for users; `tests/test_export.py` keeps the two equal.
+lists them for users; `tests/utils/test_export.py` keeps the two equal.
 """
 
 import json
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from utils import mesh_files
-from utils.paths import ROOT
-from utils.rasterizer import vertex_normals
+from smpler.utils import mesh_files
+from smpler.utils.rasterizer import vertex_normals
 
 SCHEMA = "smpler-person/1"
 CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
@@ -91,11 +89,6 @@ class PersonResult:
         """Return the fields that have a value, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
-
-
-def project_version() -> str:
-    """Return the version that `pyproject.toml` states."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def save_npz(path: Path, person: PersonResult) -> None:

@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 
-from utils.distributed import launched_rank
+from smpler.training.distributed import launched_rank
 
 
 class Parser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import Float, UInt8
 
-from utils.paths import display
+from smpler.utils.paths import display
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 CROP_SIZE = 224

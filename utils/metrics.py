@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from utils.joints import KEYPOINT_NAMES
+from smpler.utils.joints import KEYPOINT_NAMES
 
 HIPS = [KEYPOINT_NAMES.index("R_Hip"), KEYPOINT_NAMES.index("L_Hip")]
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from utils.rasterizer import Fragments
+from smpler.utils.rasterizer import Fragments
 
 
 def available() -> bool:
@@ -29,7 +29,7 @@ def rasterize(
     width: int,
     cull_backfaces: bool = True,
 ) -> Fragments:
-    """Find the nearest triangle at the centre of every pixel, as `utils.rasterizer.rasterize` does.
+    """Find the nearest triangle at every pixel centre, as `utils.rasterizer.rasterize` does.
 
     Which triangle owns a centre that lies exactly on an edge is pytorch3d's choice.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.paths import display
+from smpler.utils.paths import display
 
 
 def read_array_pickle(path: Path):

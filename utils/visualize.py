@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from utils.joints import KEYPOINT_BONES, KEYPOINT_NAMES
-from utils.rasterizer import Fragments, interpolate, rasterize, vertex_normals
+from smpler.utils.joints import KEYPOINT_BONES, KEYPOINT_NAMES
+from smpler.utils.rasterizer import Fragments, interpolate, rasterize, vertex_normals
 
 Color = tuple[float, float, float]
 """sRGB in [0, 1]."""
 
 Rasterizer = Callable[..., Fragments]
-"""`utils.rasterizer.rasterize`, or another with its contract."""
+"""`smpler.utils.rasterizer.rasterize`, or another with its contract."""
 
 MESH_COLOR = (0.93, 0.68, 0.62)
 SUPERSAMPLING = 2
@@ -107,7 +107,7 @@ def draw_skeleton(
 
     Args:
         image: RGB.
-        keypoints: photo pixels, `utils.joints.KEYPOINT_NAMES`.
+        keypoints: photo pixels, `smpler.utils.joints.KEYPOINT_NAMES`.
         confidence: keypoints at 0 are left out, with their bones.
     """
     drawn = image.copy()

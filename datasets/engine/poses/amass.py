@@ -1,0 +1,98 @@
+"""Poses from the user's own motion capture: AMASS's npz files (Mahmood et al., ICCV 2019).
+
+AMASS's world has z up; poses come out in the frame of `smpler.datasets.engine.poses.anatomy`,
+heading removed.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from smpler.datasets.engine.poses.anatomy import NUM_JOINTS, remove_heading
+from smpler.utils.paths import display
+
+RATE_NAMES = ("mocap_framerate", "mocap_frame_rate")
+WIDTHS = (72, 156, 165)
+"""Numbers a frame of SMPL, SMPL-H and SMPL-X; the first 22 joints are the same in all."""
+NUM_BODY_JOINTS = 22
+LARGEST_ANGLE = 4 * np.pi
+"""Of an axis-angle vector [radians]: more is no pose."""
+TO_Y_UP = Rotation.from_euler("x", -90, degrees=True)
+
+
+def load_amass(source: Path, frames_per_second: float = 6.0) -> Float[np.ndarray, "n 24 3"]:
+    """Read an npz file, or every one below a folder, thinned out to a frame rate.
+
+    Files without `poses` below a folder (AMASS's `shape.npz`, ...) are left out.
+
+    Returns:
+        Axis-angle [radians], float32; hands are flat where the file's are SMPL-H's or SMPL-X's.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a file is damaged or no AMASS file, or there is none.
+    """
+    source = Path(source)
+    if source.is_file():
+        return read_amass(source, frames_per_second)
+    if not source.is_dir():
+        raise FileNotFoundError(f"{display(source)}: no such AMASS file or folder; check the path.")
+    files = [path for path in sorted(source.rglob("*.npz")) if _holds_poses(path)]
+    if not files:
+        raise ValueError(
+            f"{display(source)} holds no npz with `poses`; unpack AMASS's archives into it."
+        )
+    return np.concatenate([read_amass(path, frames_per_second) for path in files])
+
+
+def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 3"]:
+    """Read one file, see `load_amass`."""
+    arrays = _read(path)
+    if "poses" not in arrays:
+        raise _unusable(path, f"it holds {', '.join(arrays) or 'nothing'}, but no `poses`")
+    rates = [
+        float(arrays[name]) for name in RATE_NAMES if name in arrays and arrays[name].size == 1
+    ]
+    if not rates or not 0 < rates[0] < np.inf:
+        raise _unusable(path, f"it has no positive `{RATE_NAMES[0]}`")
+    poses = arrays["poses"]
+    if poses.ndim != 2 or poses.shape[1] not in WIDTHS or not len(poses):
+        raise _unusable(
+            path, f"`poses` is {poses.shape}, not (frames, {' or '.join(map(str, WIDTHS))})"
+        )
+    step = max(1, round(rates[0] / frames_per_second))
+    body = poses[::step].reshape(len(poses[::step]), -1, 3).astype(np.float64)[:, :NUM_JOINTS]
+    if not np.isfinite(body).all() or np.abs(body).max() > LARGEST_ANGLE:
+        raise _unusable(path, "`poses` holds numbers that are no rotations in radians")
+    if poses.shape[1] != WIDTHS[0]:
+        body[:, NUM_BODY_JOINTS:] = 0  # those are a jaw, an eye or a finger there
+    tilt = remove_heading(TO_Y_UP * Rotation.from_rotvec(body[:, 0]))
+    body[:, 0] = tilt.as_rotvec()
+    return body.astype(np.float32)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = ("poses", *RATE_NAMES)
+            return {name: archive[name] if name in wanted else None for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise _unusable(path, f"it cannot be read ({error})") from error
+
+
+def _holds_poses(path: Path) -> bool:
+    """Say no only when the file is whole and holds something else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return "poses" in archive.files
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return True
+
+
+def _unusable(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{display(path)} is no usable AMASS file: {reason}; download it again or take it out."
+    )

@@ -1,0 +1,226 @@
+"""Random poses of the open data engine: by rule, from key poses, from the user's own AMASS files.
+
+Frame: x to the body's left, y up, z forward; metres, radians. A pose is (24, 3) axis-angle
+relative to SMPL's T-pose. Joint 0 is the body's own tilt in a world whose y is up: its twist about
+the vertical is zero, so that an upright person has about (0, 0, 0) and looks along z, and one on
+the back about (-pi/2, 0, 0). The scene turns people about the vertical and brings them into the
+camera's frame.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
+
+from smpler.datasets.engine.poses import anatomy, self_collision
+from smpler.datasets.engine.poses.amass import load_amass
+from smpler.datasets.engine.poses.archetypes import ARCHETYPES
+from smpler.datasets.engine.poses.arms import add_arms
+from smpler.datasets.engine.poses.draft import Draft
+from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.paths import META_DATA, require
+
+KEY_POSES = META_DATA / "key_poses.npz"
+KEY_SHARE = 0.22
+"""Of the poses that are not AMASS's."""
+NOISE = np.deg2rad(5.0)
+"""Standard deviation about each axis of a key pose's joints; half of it on legs and root."""
+RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3, "fight02": 0.3}
+"""How often these key poses are taken, relative to the others: flights, leaps and turns in the air,
+which the data engine sets on the ground."""
+SUNK = 0.05
+"""How far below the ground anything may be [m]."""
+
+# Share of the body's mass at each joint, of limbs for one side (after Winter, Biomechanics, 2009).
+MASS = {
+    "Pelvis": 0.16, "Spine2": 0.16, "Spine3": 0.18, "Head": 0.08, "Shoulder": 0.02, "Elbow": 0.02,
+    "Wrist": 0.015, "Hip": 0.06, "Knee": 0.075, "Ankle": 0.02,
+}  # fmt: skip
+_MASS = np.array([MASS.get(name, MASS.get(name[2:], 0.0)) for name in SMPL_NAMES])
+_MASS /= _MASS.sum()
+_KNEES, _ANKLES, _TOES = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle", "Foot")
+)
+_LEGS = [SMPL_NAMES.index(f"{side}_{n}") for side in "LR" for n in ("Hip", "Knee", "Ankle")]
+_CARRIES = np.array(
+    [self_collision.belongs_to(archetype.stands_on) for archetype in ARCHETYPES.values()]
+    + [self_collision.belongs_to(())] * 2  # key poses, AMASS
+)
+"""Which capsules carry the body of each kind."""
+_ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Poses as drawn, before those that cannot be are dropped."""
+
+    pose: Float[np.ndarray, "n 24 3"]
+    kind: Int[np.ndarray, "n"]
+    """Index into `PoseSampler.kinds`."""
+    possible: Bool[np.ndarray, "n"]
+
+
+class PoseSampler:
+    """Draws poses; the same generator state gives the same poses.
+
+    Args:
+        amass: npz file or folder of AMASS, see `smpler.datasets.engine.poses.amass.load_amass`.
+        amass_share: of all poses, when `amass` is given.
+    """
+
+    kinds = (*ARCHETYPES, "key", "amass")
+    """What a pose was drawn as."""
+
+    def __init__(self, amass: str | Path | None = None, amass_share: float = 0.5):
+        if not 0 <= amass_share <= 1:
+            raise ValueError(f"amass_share is {amass_share:g}, not within 0 and 1.")
+        with np.load(require(KEY_POSES), allow_pickle=False) as archive:
+            names, pose = archive["names"].tolist(), archive["pose"].astype(np.float64)
+            self.rest_joints = archive["rest_joints"].astype(np.float64)
+        tilt = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0]))
+        pose[:, 0] = tilt.as_rotvec()
+        self.key_poses, self._upright = pose, np.linalg.norm(pose[:, 0], axis=1) < 0.5
+        weights = np.array([RARE.get(name, 1.0) for name in names])
+        self._key_weights = weights / weights.sum()
+        self.amass = load_amass(amass) if amass else np.zeros((0, anatomy.NUM_JOINTS, 3))
+        self._shares = self._kind_shares(amass_share if amass else 0.0)
+
+    def _kind_shares(self, amass_share: float) -> Float[np.ndarray, "k"]:
+        weights = np.array([archetype.weight for archetype in ARCHETYPES.values()])
+        rules = (1 - KEY_SHARE) * weights / weights.sum()
+        return np.array([*(1 - amass_share) * rules, (1 - amass_share) * KEY_SHARE, amass_share])
+
+    def sample(self, rng: np.random.Generator) -> Float[np.ndarray, "24 3"]:
+        """Draw one pose."""
+        return self.sample_batch(1, rng)[0]
+
+    def sample_batch(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 24 3"]:
+        """Draw many poses, float64."""
+        return self.sample_kinds(count, rng)[0]
+
+    def sample_kinds(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 24 3"], Int[np.ndarray, "n"]]:
+        """Draw many poses, and what each was drawn as: an index into `kinds`.
+
+        The kind is drawn first, and kept until a pose of it is possible: shares are as stated.
+        """
+        kind = np.searchsorted(self._shares.cumsum()[:-1], rng.random(count), side="right")
+        pose, open_places = np.empty((count, anatomy.NUM_JOINTS, 3)), np.arange(count)
+        while len(open_places):
+            tries = 1 if len(open_places) > 16 else 4  # a few at once cost what one costs
+            wanted = open_places.repeat(tries)
+            drawn = self.propose(kind[wanted], rng)
+            filled, first = np.unique(wanted[drawn.possible], return_index=True)
+            pose[filled] = drawn.pose[drawn.possible][first]
+            open_places = np.setdiff1d(open_places, filled)
+        return pose, kind
+
+    def propose(self, kind: Int[np.ndarray, "n"], rng: np.random.Generator) -> Proposal:
+        """Draw a pose of each kind, possible or not; every second one is mirrored."""
+        pose = np.empty((len(kind), anatomy.NUM_JOINTS, 3))
+        for number in np.unique(kind):
+            chosen = np.flatnonzero(kind == number)
+            pose[chosen] = self._draw(self.kinds[number], len(chosen), rng)
+        flip = rng.random(len(kind)) < 0.5
+        pose[flip] = anatomy.mirror_pose(pose[flip])
+        return Proposal(pose, kind, self.is_possible(pose, kind))
+
+    def _draw(self, kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        if kind == "amass":
+            return self.amass[rng.integers(len(self.amass), size=count)].astype(np.float64)
+        if kind == "key":
+            return self._draw_key_poses(count, rng)
+        draft, archetype = Draft(count, rng), ARCHETYPES[kind]
+        archetype.draw(draft)
+        add_arms(draft, archetype.arms)
+        pose = anatomy.pose_from_angles(anatomy.clip_angles(draft.angles))
+        tilt = Rotation.from_euler("yxz", draft.tilt[:, [1, 0, 2]], degrees=True)
+        pose[:, 0] = anatomy.remove_heading(tilt).as_rotvec()
+        return self._on_feet(pose, archetype.balanced) if archetype.on_feet else pose
+
+    def _draw_key_poses(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw key poses, some on the way to an upright one, with noise, some with other arms."""
+        first = rng.choice(len(self.key_poses), count, p=self._key_weights)
+        second = rng.choice(np.flatnonzero(self._upright), count)
+        share = np.where(self._upright[first], rng.uniform(0, 0.5, count), 0)
+        start = Rotation.from_rotvec(self.key_poses[first].reshape(-1, 3))
+        end = Rotation.from_rotvec(self.key_poses[second].reshape(-1, 3))
+        way = (start.inv() * end).as_rotvec() * share.repeat(anatomy.NUM_JOINTS)[:, None]
+        noise = NOISE * rng.standard_normal((count, anatomy.NUM_JOINTS, 3)).clip(-2.5, 2.5)
+        noise[:, [0, *_LEGS]] /= 2
+        pose = start * Rotation.from_rotvec(way) * Rotation.from_rotvec(noise.reshape(-1, 3))
+        pose = pose.as_rotvec().reshape(count, anatomy.NUM_JOINTS, 3)
+        pose[:, 0] = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0])).as_rotvec()
+        draft = Draft(count, rng)
+        add_arms(draft, {})
+        other_arms = rng.random(count) < 0.3
+        drawn = anatomy.pose_from_angles(draft.angles)
+        pose[np.ix_(other_arms, _ARMS)] = drawn[np.ix_(other_arms, _ARMS)]
+        return anatomy.clip_to_limits(pose)
+
+    def _on_feet(
+        self, pose: Float[np.ndarray, "n 24 3"], balanced: bool
+    ) -> Float[np.ndarray, "n 24 3"]:
+        """Tilt the body over its feet, then lay the soles near the ground flat on it."""
+        joints, rotations = anatomy.forward_kinematics(pose, self.rest_joints)
+        pose = pose.copy()
+        for _ in range(2 if balanced else 0):  # again, for the foot that became the lower one
+            turn = balancing_turn(joints)
+            joints, rotations = joints @ turn.swapaxes(1, 2), turn[:, None] @ rotations
+        if balanced:
+            root = Rotation.from_matrix(rotations[:, 0])
+            pose[:, 0] = anatomy.remove_heading(root).as_rotvec()
+        return _flatten_soles(pose, joints, rotations)
+
+    def is_possible(
+        self, pose: Float[np.ndarray, "n 24 3"], kind: Int[np.ndarray, "n"]
+    ) -> Bool[np.ndarray, "n"]:
+        """Say which poses a body can take: arms within reach, not through itself or the ground.
+
+        Joints are within their limits as drawn. AMASS's poses are as people did them, and are not
+        judged.
+        """
+        posed = anatomy.forward_kinematics(pose, self.rest_joints)
+        ends = self_collision.capsule_ends(*posed)
+        possible = anatomy.within_reach(anatomy.upper_arm_directions(*posed)).all(1)
+        possible &= self_collision.penetration(ends) <= self_collision.SOFT
+        bottom, carries = self_collision.lowest(ends), _CARRIES[kind]
+        ground = np.where(carries, bottom, np.inf).min(axis=1)
+        others = np.where(carries, np.inf, bottom).min(axis=1)
+        possible &= ~carries.any(1) | (others > ground - SUNK)
+        return possible | (kind == self.kinds.index("amass"))
+
+
+def balancing_turn(joints: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """Return the turn that brings the centre of mass above the feet, most above the lower one."""
+    feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
+    weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
+    support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
+    x, y, z = (np.tensordot(joints, _MASS, (1, 0)) - support).T
+    axis = np.stack([-np.arctan2(z, y), 0 * y, np.arctan2(x, y)], axis=1)
+    return Rotation.from_rotvec(axis).as_matrix()
+
+
+def _flatten_soles(
+    pose: Float[np.ndarray, "n 24 3"],
+    joints: Float[np.ndarray, "n 24 3"],
+    rotations: Float[np.ndarray, "n 24 3 3"],
+) -> Float[np.ndarray, "n 24 3"]:
+    """Lay the feet near the ground flat on it, as far as the ankles go.
+
+    Args:
+        joints, rotations: of the posed skeleton.
+    """
+    height = joints[:, _ANKLES, 1]
+    on_ground = (height < height.min(axis=1, keepdims=True) + 0.06)[..., None]
+    foot = Rotation.from_matrix(rotations[:, _ANKLES].reshape(-1, 3, 3))
+    heading = foot * anatomy.remove_heading(foot).inv()
+    shin = Rotation.from_matrix(rotations[:, _KNEES].reshape(-1, 3, 3))
+    ankle = (shin.inv() * heading).as_rotvec().reshape(-1, 2, 3)
+    flat = pose.copy()
+    flat[:, _ANKLES] = np.where(on_ground, ankle, pose[:, _ANKLES])
+    flat[:, _TOES] = np.where(on_ground, 0, pose[:, _TOES])
+    return anatomy.clip_to_limits(flat)

@@ -1,0 +1,102 @@
+"""Scenes as one batch of arrays: all that goes from the processes that draw them to the device."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smpler.datasets.engine.photo import Photo, blur_kernel
+from smpler.datasets.engine.scenes import Scene
+from smpler.datasets.engine.surfaces import WIDEST_FOCAL
+
+OF_PHOTO = ("metering", "exposure", "white_balance", "contrast", "noise", "gains")
+OF_LIGHT = ("sh", "sun", "sun_color", "shade", "to_panorama", "detail")
+
+SceneBatch = dict[str, Tensor]
+"""Of b scenes with a actors, the scene's first being its subject, whose m layers are drawn:
+
+| keys | shape | meaning |
+|---|---|---|
+| betas, feature, transforms | (a, 10), (a, 207), (a, 24, 3, 4) | shape, pose minus rest, skeleton |
+| hiding | (a, g) bool | garments that hide body under them |
+| layer, texture, actor, item | (m,) int64 | of a layer: which, its texture, actor and scene |
+| matrix, highlight, is_subject | (m, 3, 3), (m,), (m,) bool | look; whether the subject's |
+| first_layer | (b,) int64 | the subject's body among the m |
+| focal, center, ground | (b, 2), (b, 2), (b, 4) | person's and surroundings'; as in `Scene` |
+| panorama, names of OF_LIGHT | (b,) int64, (b, ...) | as in `smpler.datasets.engine.scenes.Light` |
+| names of OF_PHOTO | (b, c, 1, 1) | as in `smpler.datasets.engine.photo.Photo` |
+| blur | (b, 2, 13) | kernels along x and y |
+| noise_offset, quality | (b, 2) int64, (b,) int64 | as in `smpler.datasets.engine.photo.Photo` |
+| rotation, borders | (b,), (b, 4) | as in `smpler.datasets.engine.framing.Framing` |
+| pose, subject_betas, box_center, scale | (b, 72), (b, 10), (b, 2), (b,) | labels |
+
+All are float32 where nothing else is said.
+"""
+
+
+def pack_scenes(scenes: Sequence[Scene], num_garments: int) -> SceneBatch:
+    """Return scenes as one batch, on the CPU.
+
+    Args:
+        num_garments: rows of `People.hidden_faces`.
+    """
+    actors = [actor for scene in scenes for actor in scene.actors]
+    parts = [part for actor in actors for part in actor.parts]
+    subjects = [scene.actors[0] for scene in scenes]
+    framings = [scene.framing for scene in scenes]
+    lights = [scene.light for scene in scenes]
+    hiding = np.zeros((len(actors), num_garments), bool)
+    for row, actor in zip(hiding, actors, strict=True):
+        row[list(actor.hiding)] = True
+    actor_of_part = np.arange(len(actors)).repeat([len(actor.parts) for actor in actors])
+    item_of_actor = np.arange(len(scenes)).repeat([len(scene.actors) for scene in scenes])
+    item_of_part = item_of_actor[actor_of_part]
+    first_actor = np.searchsorted(item_of_actor, np.arange(len(scenes)))
+    focal = np.array([framing.focal for framing in framings])
+    identity = np.eye(3)
+    floats = {
+        "betas": [actor.betas for actor in actors],
+        "feature": [(actor.rotmat[1:] - identity).ravel() for actor in actors],
+        "transforms": [actor.transforms for actor in actors],
+        "matrix": [part.matrix for part in parts],
+        "highlight": [part.highlight for part in parts],
+        "focal": np.stack([focal, np.minimum(focal, WIDEST_FOCAL)], axis=1),
+        "ground": [scene.ground for scene in scenes],
+        "pose": [subject.pose().ravel() for subject in subjects],
+        "subject_betas": [subject.betas for subject in subjects],
+        **{name: [getattr(light, name) for light in lights] for name in OF_LIGHT},
+        **{
+            name: [getattr(framing, name) for framing in framings]
+            for name in ("center", "rotation", "borders", "box_center", "scale")
+        },
+    }
+    others = {
+        "hiding": hiding,
+        "layer": np.array([part.layer for part in parts]),
+        "texture": np.array([part.texture for part in parts]),
+        "actor": actor_of_part,
+        "item": item_of_part,
+        "is_subject": np.isin(actor_of_part, first_actor),
+        "first_layer": np.searchsorted(actor_of_part, first_actor),
+        "panorama": np.array([light.panorama for light in lights]),
+    }
+    arrays = {name: np.asarray(rows, np.float32) for name, rows in floats.items()} | others
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return tensors | pack_photos([scene.photo for scene in scenes])
+
+
+def pack_photos(photos: Sequence[Photo]) -> SceneBatch:
+    """Return what cameras do to the light, as a batch."""
+
+    def column(name: str) -> np.ndarray:
+        values = np.array([getattr(photo, name) for photo in photos], np.float32)
+        return values.reshape(len(photos), -1, 1, 1)
+
+    arrays = {name: column(name) for name in OF_PHOTO}
+    arrays |= {
+        "blur": np.array([[blur_kernel(sigma) for sigma in photo.blur] for photo in photos]),
+        "noise_offset": np.array([photo.noise_offset for photo in photos]),
+        "quality": np.array([photo.quality for photo in photos]),
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,0 +1,297 @@
+"""Batches of scenes to pixels in torch: every array stays on the device.
+
+From the host come the scenes' numbers alone, a few kilobytes each.
+`smpler.datasets.engine.render.numba_renderer` does the same for one scene on one CPU core; the two
+agree within rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from smpler.datasets.engine.layers import RIGID
+from smpler.datasets.engine.people import People
+from smpler.datasets.engine.render.result import Rendering
+from smpler.datasets.engine.render.scene_batch import SceneBatch, pack_scenes
+from smpler.datasets.engine.render.torch_shading import backdrop, shade, texels, transformed
+from smpler.datasets.engine.scenes import Scene
+from smpler.datasets.engine.surfaces import (
+    NEAREST,
+    SAMPLES,
+    SKY_MAP_SIZE,
+    SUN_MAP_SIZE,
+    TRANSPARENT,
+    encode_panorama,
+)
+from smpler.datasets.engine.textures import NOISE
+from smpler.datasets.engine.wardrobe import Panorama
+from smpler.utils.image import CROP_SIZE
+from smpler.utils.rasterizer import Fragments, rasterize_packed, vertex_normals
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedBatch:
+    """What `smpler.datasets.engine.render.result.Rendering` holds, of b scenes."""
+
+    light: Float[Tensor, "b s s 3"]
+    alpha: Float[Tensor, "b s s"]
+    mask: Float[Tensor, "b s s"]
+    depth: Float[Tensor, "b s s"]
+    parts: Int[Tensor, "b s s"]
+    vertices: Float[Tensor, "b v 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """All actors of all scenes as one mesh."""
+
+    vertices: Float[Tensor, "n 3"]
+    vertex_item: Int[Tensor, "n"]
+    faces: Int[Tensor, "f 3"]
+    source: Int[Tensor, "f"]
+    """Each face's number in the layers."""
+    material: Int[Tensor, "f"]
+    item: Int[Tensor, "f"]
+    """Scene that a face belongs to."""
+    body: Int[Tensor, "b"]
+    """First vertex of each scene's subject."""
+
+
+class TorchRenderer:
+    """Renders batches of scenes of some people in some places.
+
+    Args:
+        device: where everything is kept and computed.
+    """
+
+    def __init__(self, people: People, panoramas: Sequence[Panorama], device: torch.device | str):
+        self.device = torch.device(device)
+
+        def put(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+        layers, body = people.layers, people.body
+        self.vertex = {name: put(array) for name, array in layers.vertex.items()}
+        self.faces, self.uv = put(layers.faces.astype(np.int64)), put(layers.uv)
+        self.part = put(layers.part.astype(np.int64))
+        self.table = put(
+            np.array(
+                [
+                    (row.first_vertex, row.num_vertices, row.first_face, row.num_faces)
+                    for row in layers.table
+                ]
+            )
+        )
+        self.cull = put(np.array([row.cull for row in layers.table]))
+        self.tested = put(np.array([row.tested for row in layers.table]))
+        self.textures, self.hidden_faces = put(people.textures), put(people.hidden_faces)
+        self.posedirs = put(body.posedirs.reshape(-1, body.posedirs.shape[-1]).T)  # (207, 3v)
+        self.num_body_vertices, self.num_body_faces = len(body.v_template), len(body.faces)
+        encoded = [encode_panorama(panorama.image) for panorama in panoramas]
+        self.panoramas = put(np.stack([image for image, _ in encoded]))
+        self.white = put(np.array([white for _, white in encoded], np.float32))
+        noise = people.textures[people.patterns[NOISE], ..., 0]
+        self.pattern = put(noise.astype(np.float32) / 127.5 - 1)
+
+    @torch.no_grad()
+    def render(self, scenes: SceneBatch, margin: int = 0) -> RenderedBatch:
+        """Return what the scenes' cameras see, with so many pixels more on every side.
+
+        Args:
+            scenes: on the renderer's device.
+        """
+        numbers = scenes | {"center": scenes["center"] + margin}
+        packed = self._pack(numbers)
+        side = CROP_SIZE + 2 * margin
+        scale, center = (SAMPLES * numbers[name] for name in ("focal", "center"))
+        z = packed.vertices[:, 2:]
+        item = packed.vertex_item
+        places = center[item] + scale[item, :1] * packed.vertices[:, :2] / z
+        points = torch.cat([places, torch.where(z < float(NEAREST), torch.nan, z)], dim=1)
+        layer = numbers["layer"][packed.material]
+        fragments = rasterize_packed(
+            points,
+            packed.faces,
+            packed.item,
+            (len(numbers["focal"]), SAMPLES * side, SAMPLES * side),
+            two_sided=~self.cull[layer],
+            perspective=True,
+            tested=self.tested[layer],
+            accept=lambda face, weights: self._is_solid(packed, numbers, face, weights),
+        )
+        light = self._shadow_maps(packed, numbers)
+        color = self._shade(fragments, packed, numbers, light)
+        around = backdrop(self.panoramas, self.white, self.pattern, numbers, light, side)
+        hit = fragments.face_index >= 0
+        alpha = _mean_of_samples(hit.float())
+        picture = _mean_of_samples(color) + around * (1 - alpha[..., None])
+        depth, parts, mask = self._subject(fragments, packed, numbers)
+        rows = packed.body[:, None] + torch.arange(self.num_body_vertices, device=self.device)
+        return RenderedBatch(picture, alpha, mask, depth, parts, packed.vertices[rows])
+
+    def _pack(self, numbers: SceneBatch) -> PackedBatch:
+        """Pose all actors and join their layers, without the body that clothes hide."""
+        first_vertex, num_vertices, first_face, num_faces = self.table[numbers["layer"]].T
+        material, offset = _expand(num_vertices)
+        vertices = self._pose(first_vertex[material] + offset, numbers["actor"][material], numbers)
+        starts = num_vertices.cumsum(0) - num_vertices
+        vertex_item = numbers["item"][material]
+        material, offset = _expand(num_faces)
+        source = first_face[material] + offset
+        hidden = (numbers["hiding"].float() @ self.hidden_faces.float()) > 0  # (a, body faces)
+        is_body = source < self.num_body_faces
+        on_body = source.clamp(max=self.num_body_faces - 1)
+        drawn = ~(is_body & hidden[numbers["actor"][material], on_body])
+        material, source = material[drawn], source[drawn]
+        return PackedBatch(
+            vertices=vertices,
+            vertex_item=vertex_item,
+            faces=self.faces[source] + starts[material, None],
+            source=source,
+            material=material,
+            item=numbers["item"][material],
+            body=starts[numbers["first_layer"]],
+        )
+
+    def _pose(
+        self, row: Int[Tensor, "n"], actor: Int[Tensor, "n"], numbers: SceneBatch
+    ) -> Float[Tensor, "n 3"]:
+        """Blend shapes, pose correctives, skinning (SMPL, eq. 2 to 9) of rows of the layers."""
+        vertex = {name: array[row] for name, array in self.vertex.items()}
+        betas = numbers["betas"][actor]
+        rest = vertex["v_template"] + (vertex["shapedirs"] * betas[:, None]).sum(dim=2)
+        offsets = (numbers["feature"] @ self.posedirs).unflatten(1, (-1, 3))  # (a, v, 3)
+        borrowed = offsets[actor, vertex["anchor"].clamp(min=0)]
+        rest = rest + torch.where(vertex["anchor"][:, None] == RIGID, 0, borrowed)
+        transforms = numbers["transforms"]
+        blended = torch.zeros(len(rest), 3, 4, device=rest.device)
+        for joint, weight in zip(vertex["lbs_indices"].T, vertex["lbs_weights"].T, strict=True):
+            blended += weight[:, None, None] * transforms[actor, joint]
+        return transformed(blended, rest)
+
+    def _is_solid(
+        self,
+        packed: PackedBatch,
+        numbers: SceneBatch,
+        face: Int[Tensor, "n"],
+        weights: Float[Tensor, "n 3"],
+    ) -> Bool[Tensor, "n"]:
+        """Say where on faces their texture is no hole."""
+        size = self.textures.shape[1]
+        u, v = (self.uv[packed.source[face]] * weights[..., None]).sum(1).T
+        row, column = (v * size).long() % size, (u * size).long() % size
+        texture = numbers["texture"][packed.material[face]]
+        return self.textures[texture, row, column, 3] >= TRANSPARENT
+
+    def _shadow_maps(self, packed: PackedBatch, numbers: SceneBatch) -> dict[str, Tensor]:
+        """Return the light of each scene, with the depths that sun and sky see."""
+        light = {name: numbers[name] for name in ("sh", "sun", "sun_color")}
+        item = packed.vertex_item[:, None].expand(-1, 3)
+        extreme = torch.zeros(len(light["sun"]), 3, device=self.device)
+        low, high = (
+            extreme.scatter_reduce(0, item, packed.vertices, way, include_self=False)
+            for way in ("amin", "amax")
+        )
+        for name, towards, size in (
+            ("sun", light["sun"], SUN_MAP_SIZE),
+            ("sky", numbers["ground"][:, :3], SKY_MAP_SIZE),
+        ):
+            to_map = _shadow_camera(low, high, towards, size)
+            rows = to_map[packed.vertex_item]
+            points = transformed(rows, packed.vertices)
+            two_sided = torch.ones_like(packed.item, dtype=torch.bool)
+            shape = (len(to_map), size, size)
+            seen = rasterize_packed(points, packed.faces, packed.item, shape, two_sided)
+            light[f"to_{name}"], light[f"{name}_map"] = to_map, seen.depth
+        return light
+
+    def _shade(
+        self,
+        fragments: Fragments,
+        packed: PackedBatch,
+        numbers: SceneBatch,
+        light: dict[str, Tensor],
+    ) -> Float[Tensor, "b h w 3"]:
+        """Return the colour of every sample; 0 where it shows the surroundings."""
+        normals = vertex_normals(packed.vertices[None], packed.faces)[0]
+        face_index = fragments.face_index.flatten()
+        pixel = (face_index >= 0).nonzero()[:, 0]
+        face, weights = face_index[pixel], fragments.barycentric.flatten(0, 2)[pixel, :, None]
+        corners = packed.faces[face]
+        point, normal = ((x[corners] * weights).sum(1) for x in (packed.vertices, normals))
+        u, v = (self.uv[packed.source[face]] * weights).sum(1).T
+        material = packed.material[face]
+        texel = texels(self.textures, numbers["texture"][material], u, v)
+        albedo = transformed(numbers["matrix"][material], texel)
+        two_sided = ~self.cull[numbers["layer"][material]]
+        highlight = numbers["highlight"][material]
+        shone = shade(point, normal, albedo, highlight, two_sided, packed.item[face], light)
+        color = torch.zeros(len(face_index), 3, device=self.device).index_copy(0, pixel, shone)
+        return color.view(*fragments.face_index.shape, 3)
+
+    def _subject(
+        self, fragments: Fragments, packed: PackedBatch, numbers: SceneBatch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return depth, body part and coverage of the subject in every pixel."""
+        face = fragments.face_index.clamp(min=0)
+        own = (fragments.face_index >= 0) & numbers["is_subject"][packed.material[face]]
+        depth = _samples(torch.where(own, fragments.depth, torch.inf))
+        part = _samples(torch.where(own, self.part[packed.source[face]], 0))
+        nearest, sample = depth.min(dim=-1)
+        return nearest, part.gather(-1, sample[..., None])[..., 0], _mean_of_samples(own.float())
+
+
+class TorchSceneRenderer:
+    """One scene at a time, on the CPU: stands in for `numba_renderer.NumbaRenderer`."""
+
+    def __init__(self, people: People, panoramas: Sequence[Panorama]):
+        self.num_garments = len(people.hidden_faces)
+        self.batches = TorchRenderer(people, panoramas, "cpu")
+
+    def render(self, scene: Scene, margin: int = 0) -> Rendering:
+        """Return what the scene's camera sees, with so many pixels more on every side."""
+        batch = self.batches.render(pack_scenes([scene], self.num_garments), margin)
+        arrays = {field.name: getattr(batch, field.name)[0].numpy() for field in fields(batch)}
+        return Rendering(**arrays | {"parts": arrays["parts"].astype(np.uint8)})
+
+
+def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """List the members of groups: each one's group, and its number within the group."""
+    group = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    start = (counts.cumsum(0) - counts)[group]
+    return group, torch.arange(len(group), device=counts.device) - start
+
+
+def _shadow_camera(
+    low: Float[Tensor, "b 3"],
+    high: Float[Tensor, "b 3"],
+    towards: Float[Tensor, "b 3"],
+    size: int,
+) -> Float[Tensor, "b 3 4"]:
+    """Return the orthographic maps in which lights see all of boxes."""
+    aside = torch.tensor([0.02, 0.1, 1.0], device=low.device).expand_as(towards)
+    across = torch.nn.functional.normalize(torch.linalg.cross(towards, aside), dim=1)
+    axes = torch.stack([across, torch.linalg.cross(towards, across), -towards], dim=1)
+    middle, reach = (low + high) / 2, (high - low).norm(dim=1) / 2
+    scale = torch.ones_like(axes[..., :1])
+    scale[:, :2] = (size / (2 * reach))[:, None, None]
+    axes = axes * scale
+    offset = torch.tensor([size / 2, size / 2, 0], device=low.device)
+    offset = offset - (axes @ middle[..., None])[..., 0]
+    return torch.cat([axes, offset[..., None]], dim=2)
+
+
+def _samples(values: Tensor) -> Tensor:
+    """(b, h * SAMPLES, w * SAMPLES) -> (b, h, w, SAMPLES ** 2)."""
+    values = values.unflatten(1, (-1, SAMPLES)).unflatten(3, (-1, SAMPLES))
+    return values.transpose(2, 3).flatten(3, 4)
+
+
+def _mean_of_samples(values: Tensor) -> Tensor:
+    """Average the samples of each pixel."""
+    values = values.unflatten(1, (-1, SAMPLES)).unflatten(3, (-1, SAMPLES))
+    return values.mean(dim=(2, 4))

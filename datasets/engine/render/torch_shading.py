@@ -1,0 +1,180 @@
+"""What light does, in torch on any device, for lists of points.
+
+Formulas, camera frame, colours and maps are those of `smpler.datasets.engine.render.numba_shading`.
+`item` says which picture of a batch a point is in.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from smpler.datasets.engine.surfaces import (
+    DETAIL_REPEATS,
+    GROUND_REACH,
+    SHADOW_BIAS,
+    SHININESS,
+    SKY_RADIUS,
+    SKY_SHARE,
+    SUN_RADIUS,
+    TEXTURE_TO_LINEAR,
+)
+
+Points = Float[Tensor, "n 3"]
+
+
+def polynomials(normals: Points) -> Float[Tensor, "n 9"]:
+    """Polynomials of the spherical harmonics: `engine.surfaces.sh_basis` in torch."""
+    x, y, z = normals.unbind(1)
+    terms = [torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y]
+    return torch.stack(terms, dim=1)
+
+
+def transformed(matrices: Float[Tensor, "n 3 _"], points: Points) -> Points:
+    """Apply to each point its own matrix, (3, 3), or affine map, (3, 4).
+
+    Many small matrix products are slow on a GPU; this is a few passes over memory.
+    """
+    moved = (matrices[..., :3] * points[:, None]).sum(dim=2)
+    return moved + matrices[..., 3] if matrices.shape[2] == 4 else moved
+
+
+def reached(
+    points: Points,
+    item: Int[Tensor, "n"],
+    to_map: Float[Tensor, "b 3 4"],
+    maps: Float[Tensor, "b s s"],
+    radius: int,
+) -> Float[Tensor, "n"]:
+    """Share of a light that reaches points: of the texels round their places in shadow maps."""
+    size = maps.shape[1]
+    place = transformed(to_map[item], points)
+    column, row = place[:, :2].floor().long().unbind(1)
+    depth = place[:, 2] - float(SHADOW_BIAS)
+    shaded = torch.zeros_like(depth)
+    for i in range(-radius, radius + 1):
+        for j in range(-radius, radius + 1):
+            r, c = row + i, column + j
+            within = (r >= 0) & (r < size) & (c >= 0) & (c < size)
+            texel = maps[item, r.clamp(0, size - 1), c.clamp(0, size - 1)]
+            shaded += within & (texel < depth)
+    return 1 - shaded / (2 * radius + 1) ** 2
+
+
+def texels(
+    textures: UInt8[Tensor, "t h w c"], texture: Int[Tensor, "n"], u: Tensor, v: Tensor
+) -> Points:
+    """Bilinear samples of repeating textures in linear light."""
+    height, width = textures.shape[1:3]
+    x, y = u * width - 0.5, v * height - 0.5
+    return _bilinear(textures, texture, x, y, x.floor().long() % width, True)
+
+
+def _bilinear(textures, texture, x, y, column, repeats: bool) -> Points:
+    height, width = textures.shape[1:3]
+    linear = torch.from_numpy(TEXTURE_TO_LINEAR).to(textures.device)
+    row = y.floor().long()
+    fx, fy = (x - x.floor())[:, None], (y - y.floor())[:, None]
+    below = (row + 1) % height if repeats else (row + 1).clamp(max=height - 1)
+    row, right = row % height if repeats else row, (column + 1) % width
+
+    def at(r: Tensor, c: Tensor) -> Points:
+        return linear[textures[texture, r, c, :3].long()]
+
+    top = (1 - fx) * at(row, column) + fx * at(row, right)
+    bottom = (1 - fx) * at(below, column) + fx * at(below, right)
+    return (1 - fy) * top + fy * bottom
+
+
+def shade(
+    points: Points,
+    normals: Points,
+    albedo: Points,
+    highlight: Float[Tensor, "n"],
+    two_sided: Bool[Tensor, "n"],
+    item: Int[Tensor, "n"],
+    light: dict[str, Tensor],
+) -> Points:
+    """Light that points of surfaces send to the camera.
+
+    Args:
+        normals: of any length.
+        albedo: share of each colour that a matt surface reflects.
+        light: of each picture: sh (b, 9, 3), sun (b, 3), sun_color (b, 3); to_sun, to_sky
+            (b, 3, 4) and the shadow maps sun_map, sky_map (b, s, s).
+    """
+    normals = normals / (normals.norm(dim=1, keepdim=True) + 1e-12)
+    away = points.norm(dim=1)
+    inside = two_sided & ((normals * points).sum(1) > 0.2 * away)
+    normals = torch.where(inside[:, None], -normals, normals)
+    sun, sun_color = light["sun"][item], light["sun_color"][item]
+    towards = (normals * sun).sum(1)
+    lifted = points + float(SHADOW_BIAS) * normals
+    sunlit = reached(lifted, item, light["to_sun"], light["sun_map"], SUN_RADIUS)
+    sunlit = torch.where(towards > 0, sunlit, 0)
+    sky = reached(lifted, item, light["to_sky"], light["sky_map"], SKY_RADIUS)
+    ambient = 1 - float(SKY_SHARE) * (1 - sky)
+    half = sun - points / away[:, None]
+    half = (normals * half).sum(1) / half.pow(2).sum(1).add(1e-12).sqrt()
+    gloss = highlight * sunlit * half.clamp(min=0) ** SHININESS
+    irradiance = (polynomials(normals)[..., None] * light["sh"][item]).sum(dim=1).clamp(min=0)
+    received = ambient[:, None] * irradiance
+    received = received + (towards.clamp(min=0) * sunlit)[:, None] * sun_color
+    return albedo.clamp(min=0) * received + gloss[:, None] * sun_color
+
+
+def backdrop(
+    panoramas: UInt8[Tensor, "p h w 3"],
+    white: Float[Tensor, "p"],
+    pattern: Float[Tensor, "s s"],
+    scenes: dict[str, Tensor],
+    light: dict[str, Tensor],
+    size: int,
+) -> Float[Tensor, "b {size} {size} 3"]:
+    """Paint the surroundings, and on the ground the shadow of everything.
+
+    Args:
+        scenes: panorama (b,), to_panorama (b, 3, 3), focal (b, 2), center (b, 2), ground (b, 4),
+            shade (b, 3), detail (b,).
+        light: as of `shade`.
+    """
+    batch, device = len(scenes["focal"]), white.device
+    pixel = torch.arange(size, device=device) + 0.5
+    y, x = torch.meshgrid(pixel, pixel, indexing="ij")
+    place = torch.stack([x, y], dim=-1).flatten(0, 1)  # (s * s, 2)
+    offset = place - scenes["center"][:, None]  # (b, s * s, 2)
+    item = torch.arange(batch, device=device).repeat_interleave(size * size)
+    ones = torch.ones_like(offset[..., :1])
+    view = torch.cat([offset / scenes["focal"][:, 1:, None], ones], dim=2)
+    direction = (view @ scenes["to_panorama"].transpose(1, 2)).flatten(0, 1)
+    number = scenes["panorama"][item]
+    color = _seen_in(panoramas, number, direction, pattern, scenes["detail"][item])
+    ray = torch.cat([offset / scenes["focal"][:, :1, None], ones], dim=2).flatten(0, 1)
+    ground = scenes["ground"][item]
+    slope = (ground[:, :3] * ray).sum(1)
+    z = ground[:, 3] / torch.where(slope.abs() > 1e-4, slope, torch.nan)
+    hit = (z > 0) & (z < float(GROUND_REACH))
+    point = ray * torch.where(hit, z, 0)[:, None]
+    dark = [
+        torch.where(hit, 1 - reached(point, item, light[to], light[maps], radius), 0)[:, None]
+        for to, maps, radius in (
+            ("to_sun", "sun_map", SUN_RADIUS),
+            ("to_sky", "sky_map", SKY_RADIUS),
+        )
+    ]
+    share = scenes["shade"][item]
+    left = 1 - dark[0] * share - dark[1] * float(SKY_SHARE) * (1 - share)
+    return (white[number, None] * color * left).view(batch, size, size, 3)
+
+
+def _seen_in(panoramas, number, direction, pattern, detail) -> Points:
+    """Colour of panoramas in some directions, relative to their white."""
+    height, width = panoramas.shape[1:3]
+    ex, ey, ez = direction.unbind(1)
+    u = torch.atan2(ex, ez) / (2 * torch.pi) + 0.5
+    v = torch.atan2(torch.hypot(ex, ez), ey) / torch.pi
+    repeats = DETAIL_REPEATS * len(pattern)
+    row, column = (v * repeats).long() % len(pattern), (u * 2 * repeats).long() % len(pattern)
+    grain = 1 + detail * pattern[row, column]
+    x, y = u * width - 0.5, (v * height - 0.5).clamp(0, height - 1)
+    color = _bilinear(panoramas, number, x, y, x.floor().long() % width, False)
+    return grain[:, None] * color

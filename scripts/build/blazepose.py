@@ -1,0 +1,183 @@
+"""Convert BlazePose's landmark network from MediaPipe's wheel to our own modules' weights.
+
+The network in the wheel is Apache-2.0. Two files come of it: what a training of `smpler-blaze`
+starts from, which is not shipped; and what finds landmarks in photos, which is.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scripts.build.person_detector import WHEEL, copy_convolutions, open_network
+from scripts.build.wheels import read_from_wheel
+from smpler.models.backbones.blazepose import (
+    COARSEST_SCALE,
+    INPUT_SIDE,
+    LANDMARK_SCALE,
+    NUM_LANDMARKS,
+    BlazePoseBackbone,
+)
+from smpler.models.detectors.blazepose import PersonLandmarks
+from smpler.models.weights.backbones import BACKBONE_FILES
+from smpler.utils.image import CROP_SIZE, CropWindow, crop, read_image
+from smpler.utils.paths import SAMPLES, display
+
+TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
+TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
+LEFT_OUT = {(8, 16), (8, 48), (8, 8), (1, 8), (39, 48), (1, 288), (16, 1), (48, 1), (8, 1)}
+"""(out, in) of the convolutions of mask, heatmaps and presence, which our backbone lacks."""
+AS_EXECUTED = (
+    *("stage4", "stage8", "stage16", "stage32", "widen"),
+    *("laterals", "tower", "landmarks", "world_landmarks"),
+)
+"""Parts of our backbone in the original's order, which tells those of the same shape apart."""
+PERSON_BOX = (160.0, 110.0, 250.0, 430.0)
+"""x, y, w, h of the person in samples/im01.png, pixels."""
+PRESENCE = (1, 288, 2, 2)
+"""Shape of the weights of what says whether there is a person."""
+READERS = {"finest": (39, 1, 1, 48), "stage16": (528, 1, 1, 88), "coarsest": (864, 1, 1, 144)}
+"""The last convolution with weights of this shape reads the map."""
+TOLERANCE = 1e-3
+"""Largest difference allowed, relative to the largest value."""
+
+
+def main() -> int:
+    """Write the weights, and compare with the original network."""
+    args = parse_args()
+    try:
+        interpreter = open_network(read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel))
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    network, landmarks = convert(interpreter)
+    check_parity(network, landmarks, interpreter)
+    torch.save(network.state_dict(), args.out)
+    if args.landmarks:
+        arrays = {name: value.half().numpy() for name, value in landmarks.state_dict().items()}
+        np.savez_compressed(args.landmarks, **arrays)
+    for path in filter(None, (args.out, args.landmarks)):
+        print(f"{display(path)}: {path.stat().st_size / 1e6:.2f} MB")
+    if args.golden:
+        write_golden(args.golden, interpreter)
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=BACKBONE_FILES["blazepose-full"])
+    parser.add_argument("--landmarks", type=Path, help="also write what finds landmarks here")
+    parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
+    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
+    return parser.parse_args()
+
+
+def convert(interpreter) -> tuple[BlazePoseBackbone, PersonLandmarks]:
+    """Return our networks with the original's weights; `check_parity` proves the pairs."""
+    run(interpreter, torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))  # weights are unpacked by running
+    network = BlazePoseBackbone().eval()
+    parts = [getattr(network, name) for name in AS_EXECUTED]
+    left_over = copy_convolutions(nn.ModuleList(parts), interpreter)
+    ((weight, bias),) = [pair for pair in left_over if pair[0].shape == PRESENCE]
+    shapes = {weight.shape[:2] for weight, _ in left_over}
+    assert shapes <= LEFT_OUT, f"convolutions are left over: {shapes - LEFT_OUT}"
+    landmarks = PersonLandmarks().eval()
+    state = {
+        name: value
+        for name, value in network.state_dict().items()
+        if not name.startswith("laterals.")
+    }
+    state |= {"presence.weight": torch.from_numpy(weight), "presence.bias": torch.from_numpy(bias)}
+    landmarks.load_state_dict(state)
+    return network, landmarks
+
+
+def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
+    """Return what the original makes of one (1, 3, 224, 224) crop: maps and landmarks.
+
+    `finest` (48, 32, 32), averaged over 2 x 2 pixels as the backbone does it, `stage16`
+    (88, 16, 16), `coarsest` (144, 8, 8), `landmarks` (39, 5), `world_landmarks` (39, 3), and
+    `score` (1,), that there is a person.
+    """
+    given = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], given.permute(0, 2, 3, 1).numpy()
+    )
+    interpreter.invoke()
+    shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}
+    maps = {}
+    for op in interpreter._get_ops_details():
+        for name, shape in READERS.items():
+            if op["op_name"] == "CONV_2D" and shapes[op["inputs"][1]] == shape:
+                maps[name] = interpreter.get_tensor(op["inputs"][0])[0].transpose(2, 0, 1)
+    maps["finest"] = maps["finest"].reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4))
+    outputs = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+    landmarks, world_landmarks = (
+        next(x for x in outputs if x.size == NUM_LANDMARKS * count) for count in (5, 3)
+    )
+    score = next(x for x in outputs if x.size == 1)
+    return maps | {
+        "score": score.reshape(1),
+        "landmarks": landmarks.reshape(NUM_LANDMARKS, 5),
+        "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
+    }
+
+
+@torch.no_grad()
+def outputs_of(network: BlazePoseBackbone, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the same of our backbone."""
+    encoded = network.encode(images)
+    maps = [x[0].numpy() for x in network.decode(*encoded)]
+    told = maps[-1][-NUM_LANDMARKS * (len(LANDMARK_SCALE) + 3) :, 0, 0]
+    landmarks, world_landmarks = np.split(told, [NUM_LANDMARKS * len(LANDMARK_SCALE)])
+    return {
+        "finest": maps[0],
+        "stage16": encoded[-1][0].numpy(),
+        "coarsest": maps[-1][:144] / COARSEST_SCALE,
+        "landmarks": landmarks.reshape(NUM_LANDMARKS, -1) / np.array(LANDMARK_SCALE),
+        "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
+    }
+
+
+def check_parity(network: BlazePoseBackbone, landmarks: PersonLandmarks, interpreter) -> None:
+    """Print how far our networks are from the original on noise and on a person."""
+    noise = torch.rand(1, 3, CROP_SIZE, CROP_SIZE, generator=torch.Generator().manual_seed(0))
+    for name, images in (("noise", noise), ("person", person_crop())):
+        expected = run(interpreter, images)
+        ours = outputs_of(network, images)
+        with torch.no_grad():
+            values, presence = landmarks(images)
+        ours["score"] = presence.sigmoid().numpy()
+        pairs = [(key, ours[key], value) for key, value in expected.items()]
+        pairs.append(("landmarks alone", values[0].numpy(), expected["landmarks"]))
+        for key, found, wanted in pairs:
+            error = np.abs(found - wanted).max() / np.abs(wanted).max()
+            print(f"{name}, {key}: within {error:.1e} of the largest value")
+            if error > TOLERANCE:
+                raise ValueError(f"{name}: {key} differ by {error}, more than {TOLERANCE}")
+
+
+def person_crop() -> Float[Tensor, "1 3 224 224"]:
+    """Return a crop of one of the samples, RGB in [0, 1]."""
+    photo = read_image(SAMPLES / "im01.png")
+    return torch.from_numpy(crop(photo, CropWindow.for_box(PERSON_BOX))).permute(2, 0, 1)[None]
+
+
+def write_golden(path: Path, interpreter) -> None:
+    """Write what the original makes of the crop, maps thinned out."""
+    expected = run(interpreter, person_crop())
+    for name in READERS:
+        expected[name] = expected[name][::4, ::4, ::4]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **expected)
+    print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""One epoch of training, one evaluation; a model, a criterion and a loader are given."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from smpler.utils.metrics import mpjpe, mpve, pa_mpjpe
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Tensor]
+
+METRICS = ("mpve", "mpjpe", "mpjpe-pa")
+GENDERED_METRICS = tuple(f"{name}-gendered" for name in METRICS)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a step computes: in stored precision, or with autocast round the network."""
+
+    device: torch.device
+    bf16: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch; names and other values stay."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Bring batches to the device; to a GPU, the next one travels while this one is used."""
+    if device.type != "cuda":
+        yield from (to_device(batch, device) for batch in loader)
+        return
+    stream, waiting = torch.cuda.Stream(device), None
+    for batch in loader:
+        with torch.cuda.stream(stream):
+            following = to_device(batch, device), stream.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = following
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    """Let the GPU's work wait until the batch is there; this program does not wait."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(copied)
+    for value in batch.values():
+        if isinstance(value, Tensor):
+            value.record_stream(stream)  # its memory is not given away while it is in use
+    return batch
+
+
+class LossLog:
+    """Loss terms that stay on the device until someone reads them, for reading waits for a GPU."""
+
+    def __init__(self):
+        self.latest: dict[str, float] = {}
+        """Terms of the last step that was read."""
+        self._unread: list[tuple[int, dict[str, Tensor]]] = []
+
+    def add(self, step: int, terms: dict[str, Tensor]) -> None:
+        """Note the terms of a step."""
+        self._unread.append((step, {name: term.detach() for name, term in terms.items()}))
+
+    def read(self) -> dict[str, float]:
+        """Return the terms of the last step.
+
+        Raises:
+            FloatingPointError: a loss since the last reading is not finite; the message holds the
+                first such step and every term.
+        """
+        if self._unread:
+            steps, unread = zip(*self._unread, strict=True)
+            self._unread = []
+            rows = torch.stack([torch.stack(list(terms.values())) for terms in unread]).tolist()
+            for step, row in zip(steps, rows, strict=True):
+                self.latest = dict(zip(unread[0], row, strict=True))
+                if not math.isfinite(sum(row)):
+                    text = ", ".join(f"{name} {value:g}" for name, value in self.latest.items())
+                    raise FloatingPointError(f"The loss is not finite at step {step}: {text}.")
+        return self.latest
+
+
+def train_one_epoch(
+    model: nn.Module,
+    criterion: nn.Module,
+    loader: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    learning_rate: Callable[[int], float],
+    first_step: int,
+    clip_grad: float | None = None,
+    supervise: str = "last",
+    read_every: int = 1,
+    after_step: Callable[[int, LossLog, Batch, list], None] = lambda *_: None,
+) -> int:
+    """Train on all batches of the loader.
+
+    Args:
+        criterion: from an estimate and a batch to weighted terms; what it computes of the batch
+            alone, its `with_target` puts there once for all stages.
+        learning_rate: of a step, counted over all epochs.
+        first_step: number of the first batch's step.
+        clip_grad: largest norm of the gradient.
+        supervise: `last`: the loss is the last estimate's; `all`: the mean over all stages.
+        read_every: steps between readings of the losses; with 1, each step waits for its loss.
+        after_step: told the steps done, the weighted loss terms, the batch and the estimates.
+
+    Returns:
+        The number of the step after the last.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the message holds the step and every term. It
+            is raised when the losses are read, before the weights change if that is every step.
+    """
+    model.train()
+    step, losses = first_step, LossLog()
+    for batch in on_device(loader, precision.device):
+        for group in optimizer.param_groups:
+            group["lr"] = group.get("factor", 1.0) * learning_rate(step)
+        with precision.autocast():
+            if supervise == "all":
+                estimates = model(batch["image"], all_stages=True)
+            else:
+                estimates = model(batch["image"])[-1:]
+        asked = criterion.with_target(batch) if len(estimates) > 1 else batch
+        stages = [criterion(estimate, asked) for estimate in estimates]
+        terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
+        loss = sum(terms.values())
+        losses.add(step, terms)
+        if (step + 1) % read_every == 0:
+            losses.read()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_grad is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
+        optimizer.step()
+        step += 1
+        after_step(step, losses, batch, estimates)
+    losses.read()
+    return step
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    target_body: Callable,
+    loader: Iterable[Batch],
+    precision: Precision,
+    gendered_body: Callable | None = None,
+    flip_test: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, np.ndarray]:
+    """Measure every sample of the loader once.
+
+    Args:
+        model: in the state that is measured; it is put into eval mode.
+        target_body: from pose and betas to the `PosedBody` whose vertices are the ground truth.
+        gendered_body: from pose, betas and gender to the body of newer papers' ground truth, which
+            adds the metrics that end in `-gendered`.
+        flip_test: average each estimate with that of the mirrored image.
+        progress: wraps the loader, to show how far it is.
+
+    Returns:
+        `index` (n,) and `key` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres,
+        float64; NaN where a sample has no such annotation.
+    """
+    model.eval()
+    names = METRICS + (GENDERED_METRICS if gendered_body else ())
+    rows = {name: [] for name in ("index", "key", *names)}
+    for batch in progress(loader):
+        batch = to_device(batch, precision.device)
+        estimate = predict(model, batch["image"], precision, flip_test)
+        errors = measure(estimate, target_body, batch)
+        if gendered_body:
+            errors |= measure_gendered(estimate, gendered_body, batch)
+        rows["index"].append(batch["index"].cpu().numpy())
+        rows["key"].append(np.array(batch["key"]))
+        for name, error in errors.items():
+            rows[name].append(error.double().cpu().numpy())
+    empty = {"index": np.zeros(0, np.int64), "key": np.zeros(0, "<U1")}
+    return {
+        name: np.concatenate(parts) if parts else empty.get(name, np.zeros(0))
+        for name, parts in rows.items()
+    }
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, precision: Precision, flip_test: bool = False):
+    """Return the model's answer to images; with `flip_test` averaged with the mirrored one's."""
+    with precision.autocast():
+        estimate = model(images)[-1]
+        mirrored = model(images.flip(-1))[-1] if flip_test else None
+    if mirrored is None:
+        return estimate
+    return model.smpl.average_with_mirrored(estimate, mirrored)
+
+
+def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:
+    """Return the errors of a batch, metres, NaN where there is no annotation."""
+    target_keypoints = batch["keypoints_3d"][..., :3].to(estimate.keypoints_3d.dtype)
+    target = target_body(batch["pose"], batch["betas"])
+    errors = {
+        "mpjpe": mpjpe(estimate.keypoints_3d, target_keypoints),
+        "mpjpe-pa": pa_mpjpe(estimate.keypoints_3d, target_keypoints),
+        "mpve": mpve(estimate.vertices, estimate.pelvis, target.vertices, target.pelvis),
+    }
+    annotated = {name: batch["has_keypoints_3d"] for name in ("mpjpe", "mpjpe-pa")}
+    annotated["mpve"] = batch["has_smpl"]
+    return {
+        name: torch.where(annotated[name], error, float("nan")) for name, error in errors.items()
+    }
+
+
+def measure_gendered(estimate, gendered_body: Callable, batch: Batch) -> dict[str, Tensor]:
+    """Return the errors against the body of each person's gender, posed as labelled, metres."""
+    target = gendered_body(batch["pose"], batch["betas"], batch["gender"])
+    own = batch | {"keypoints_3d": target.keypoints_3d, "has_keypoints_3d": batch["has_smpl"]}
+    errors = measure(estimate, lambda *_: target, own)
+    return {f"{name}-gendered": error for name, error in errors.items()}
+
+
+def merge_shards(shards: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Put the processes' samples together, in order of their indices."""
+    merged = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+    order = np.argsort(merged["index"], kind="stable")
+    return {name: values[order] for name, values in merged.items()}
+
+
+def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return mean [mm] and number of samples of each metric that any sample has.
+
+    The mean is a correctly rounded sum: it does not depend on how samples were shared out.
+    """
+    summary = {}
+    for name in METRICS + GENDERED_METRICS:
+        values = errors.get(name, np.zeros(0))
+        values = values[~np.isnan(values)]
+        if len(values):
+            mean = 1000 * math.fsum(values) / len(values)
+            summary[name] = {"mean_mm": mean, "samples": len(values)}
+    return summary

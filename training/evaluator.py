@@ -1,0 +1,83 @@
+"""Measures a model on a whole set, shared among the processes, and draws its worst samples."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from smpler.training.distributed import Processes
+from smpler.training.engine import Precision, evaluate, merge_shards, predict
+from smpler.training.pictures import beside_overlays, captioned_sheet
+from smpler.training.report import Evaluation
+
+NUM_WORST = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Everything about an evaluation but the model's weights."""
+
+    dataset: Dataset
+    """Of items as `smpler.datasets.human_mesh` documents them."""
+    protocol: dict
+    """The rule that is followed, stored with every result."""
+    processes: Processes
+    precision: Precision
+    batch_size: int
+    num_workers: int
+    gendered_body: nn.Module | None = None
+    """Adds the metrics against the body of each person's gender."""
+    flip_test: bool = False
+    setting: dict = field(default_factory=dict)
+    """What else the numbers depend on, stored with every result."""
+
+    def __call__(self, model: nn.Module) -> Evaluation:
+        """Measure every sample once; all processes get all results."""
+        shard = Subset(self.dataset, self.processes.shard(len(self.dataset)))
+        loader = DataLoader(
+            shard,
+            batch_size=self.batch_size,
+            num_workers=min(self.num_workers, -(-len(shard) // self.batch_size)),
+            pin_memory=self.precision.device.type == "cuda",
+            generator=torch.Generator(),  # leaves the global generator to training
+        )
+        errors = evaluate(
+            model,
+            model.smpl,
+            loader,
+            self.precision,
+            gendered_body=self.gendered_body,
+            flip_test=self.flip_test,
+            progress=partial(tqdm, desc="evaluation", disable=not self.processes.is_main),
+        )
+        body = model.smpl.body
+        setting = self.setting | {
+            "body": body.name,
+            "body_sha256": body.sha256,
+            "regressor_sha256": body.regressor_sha256,
+            "comparable": body.name != "open",
+            "flip_test": self.flip_test,
+        }
+        return Evaluation(merge_shards(self.processes.gather(errors)), self.protocol, setting)
+
+    def draw_worst(
+        self, model: nn.Module, evaluation: Evaluation, color: tuple[float, float, float]
+    ) -> UInt8[np.ndarray, "h w 3"] | None:
+        """Draw the samples with the largest errors beside their overlays; None: none is measured.
+
+        Args:
+            color: of the bodies.
+        """
+        worst = evaluation.worst(NUM_WORST)
+        if not worst:
+            return None
+        images = torch.stack([self.dataset[index]["image"] for index, _ in worst])
+        images = images.to(self.precision.device)
+        estimate = predict(model, images, self.precision, self.flip_test)
+        pictures = beside_overlays(images, estimate, model.smpl.body.faces, color, len(images))
+        return captioned_sheet(pictures, [caption for _, caption in worst])

@@ -1,0 +1,78 @@
+"""Results of an evaluation: printed, and kept as json, npz and a row of a table."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smpler.training.engine import METRICS, summarise
+
+RANKED = ("mpjpe", "mpve")
+"""What decides which samples are the worst: the first that is measured."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The errors of every sample, and what they are errors of."""
+
+    errors: dict[str, np.ndarray]
+    """`index`, `key` and metrics in metres, see `smpler.training.engine.evaluate`."""
+    protocol: dict
+    """The rule that was followed."""
+    setting: dict
+    """Body, regressor, weights, flip test: whatever else the numbers depend on."""
+
+    @property
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Mean [mm] and number of samples of each metric."""
+        return summarise(self.errors)
+
+    def lines(self) -> list[str]:
+        """Return what is printed: the published lines, then what they mean."""
+        summary = self.summary
+        numbers = [f"{name}: {summary[name]['mean_mm']:.3f}" for name in summary]
+        counts = ", ".join(f"{name} {value['samples']}" for name, value in summary.items())
+        setting = ", ".join(f"{key}={value}" for key, value in self.setting.items())
+        return [
+            *numbers,
+            f"samples: {len(self.errors['index'])}, no padding ({counts})",
+            f"rule: {self.protocol['rule']}",
+            setting,
+        ]
+
+    def worst(self, count: int) -> list[tuple[int, str]]:
+        """Return index and caption of the samples with the largest errors, the worst first."""
+        name = next((name for name in RANKED if name in self.summary), RANKED[0])
+        values = self.errors[name]
+        order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")[:count]
+        chosen = [row for row in order if np.isfinite(values[row])]
+        return [
+            (
+                int(self.errors["index"][row]),
+                f"{name} {1000 * values[row]:.0f} mm, {self.errors['key'][row]}",
+            )
+            for row in chosen
+        ]
+
+    def table_row(self) -> str:
+        """Return one row of a markdown table: weights, body, then the metrics in mm."""
+        summary = self.summary
+        cells = [f"{summary[m]['mean_mm']:.1f}" if m in summary else "" for m in METRICS]
+        names = [str(self.setting.get(key, "")) for key in ("weights", "body")]
+        return "| " + " | ".join([self.protocol["name"], *names, *cells]) + " |"
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write NAME.json (summary), NAME.npz (each sample) and NAME.md (table row)."""
+        content = {
+            "protocol": self.protocol,
+            "setting": self.setting,
+            "samples": len(self.errors["index"]),
+            "padding": "none",
+            "metrics": self.summary,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+        np.savez_compressed(folder / f"{name}.npz", **self.errors)
+        header = "| protocol | weights | body | MPVE | MPJPE | PA-MPJPE |\n|" + "---|" * 6 + "\n"
+        (folder / f"{name}.md").write_text(header + self.table_row() + "\n")
