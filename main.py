@@ -26,7 +26,6 @@ from smpler.training.distributed import (
     Processes,
     SharedError,
     TrainSampler,
-    launched_rank,
     sentence,
     start_processes,
 )
@@ -36,6 +35,7 @@ from smpler.training.pictures import beside_overlays
 from smpler.training.trainer import Trainer, TrainOptions
 from smpler.utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
 from smpler.utils.image import write_image
+from smpler.utils.launcher import launched_rank
 from smpler.utils.paths import display, prepare_folder
 
 log = logging.getLogger("smpler")

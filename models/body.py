@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from smpler.utils.geometry import axis_angle_to_rotmat
-from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES, SMPL_PARENTS
+from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, NUM_BETAS, SMPL_NAMES, SMPL_PARENTS
 from smpler.utils.paths import META_DATA, display, first_present, require
 from smpler.utils.safe_pickle import read_array_pickle, to_array
 
@@ -38,7 +38,6 @@ GENDERED_FILES = {
     ),
 }
 
-NUM_BETAS = 10
 NUM_POSE_FEATURES = 9 * (len(SMPL_NAMES) - 1)
 
 # SMPL's own field names (Loper et al.'s files) -> the shape of each array.

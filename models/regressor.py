@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-NUM_ROT6D = 24 * 6
-NUM_BETAS = 10
+from smpler.utils.joints import NUM_BETAS, NUM_JOINTS
+
+NUM_ROT6D = 6 * NUM_JOINTS
 NUM_CAM = 3
 
 

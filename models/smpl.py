@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from smpler.models.body import Body
 from smpler.utils.geometry import axis_angle_to_rotmat, project
-from smpler.utils.joints import H36M_NAMES, KEYPOINTS_FROM_H36M, SMPL_NAMES, SMPL_PARENTS
+from smpler.utils.joints import (
+    H36M_NAMES,
+    KEYPOINTS_FROM_H36M,
+    NUM_JOINTS,
+    SMPL_NAMES,
+    SMPL_PARENTS,
+)
 from smpler.utils.joints import mirrored as mirrored_joints
 
-NUM_JOINTS = len(SMPL_NAMES)
-NUM_BETAS = 10
 NUM_KEYPOINTS = len(KEYPOINTS_FROM_H36M)
 PELVIS = H36M_NAMES.index("Pelvis")
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from smpler.models.attention import LAYER_NORM_EPS, PreNormLayer
+from smpler.utils.joints import NUM_JOINTS
 
-NUM_JOINTS = 24
 NUM_QUERIES = NUM_JOINTS + 1 + 1
 """One query a joint, one for betas, one for the camera."""
 WINDOW_RADIUS = 4

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
+from smpler.utils.launcher import launched_rank
+
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
@@ -65,11 +67,6 @@ class Processes:
         if problems:
             raise SharedError(problems[0])
         return answer
-
-
-def launched_rank() -> int:
-    """Return the number that the launcher gave to this process; 0 without a launcher."""
-    return int(os.environ.get("RANK", 0))
 
 
 def sentence(error: Exception) -> str:

@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 
-from smpler.training.distributed import launched_rank
+from smpler.utils.launcher import launched_rank
 
 
 class Parser(argparse.ArgumentParser):

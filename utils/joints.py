@@ -9,6 +9,9 @@ SMPL_NAMES = (
     "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist", "L_Hand", "R_Hand",
 )  # fmt: skip
 """SMPL's own 24 joints in the order of its kinematic tree (Loper et al., SIGGRAPH Asia 2015)."""
+NUM_JOINTS = len(SMPL_NAMES)
+NUM_BETAS = 10
+"""Shape coefficients that SMPL's published files and METRO's labels hold, and ours."""
 
 _SMPL_PARENT_NAMES = {
     "L_Hip": "Pelvis", "R_Hip": "Pelvis", "Spine1": "Pelvis", "L_Knee": "L_Hip", "R_Knee": "R_Hip",

@@ -1,4 +1,4 @@
-"""Blocks that BlazePose's networks share, in plain torch (MobileNetV2: Sandler et al., CVPR 2018)."""
+"""Blocks that BlazePose's networks share (MobileNetV2: Sandler et al., CVPR 2018), plain torch."""
 
 import torch.nn.functional as F
 from jaxtyping import Float

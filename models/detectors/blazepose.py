@@ -1,4 +1,4 @@
-"""BlazePose's detection and landmark networks (Bazarevsky et al., arXiv 2006.10204), plain torch."""
+"""BlazePose's person and landmark networks (Bazarevsky et al., arXiv 2006.10204), plain torch."""
 
 import torch
 import torch.nn.functional as F
