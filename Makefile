@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-slow test-smplx lint format doctor clean
 
 help: ## list what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[A-Za-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,9 +33,10 @@ test-slow: $(VENV)/.test ## run the slow ones: training end to end, timings, ver
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
 	$(BIN)/python -m pytest -m smplx -s
 
-lint: $(VENV)/.test ## check style and format
+lint: $(VENV)/.test ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.support.typecheck
 
 format: $(VENV)/.test ## apply the format
 	$(BIN)/ruff check --fix .

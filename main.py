@@ -1,48 +1,37 @@
 """Train or evaluate SMPLer: python main.py --help; on several processes with torchrun."""
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from smpler.datasets import PROTOCOLS, Protocol
-from smpler.datasets.sources import evaluation_set, training_set
-from smpler.models.body import gendered_bodies
-from smpler.models.losses import SMPLLoss
-from smpler.models.smpl import SMPL, Estimate, GenderedSMPL
-from smpler.models.smpler import BACKBONES, SMPLer, SMPLerConfig, build_smpler, set_dropout
-from smpler.models.weights.backbones import BACKBONE_FILES, load_backbone
-from smpler.models.weights.checkpoint import load_weights, read_checkpoint
-from smpler.models.weights.protocol_body import protocol_body
-from smpler.training.distributed import (
-    Processes,
-    SharedError,
-    TrainSampler,
-    sentence,
-    start_processes,
+from smpler.datasets import PROTOCOLS
+from smpler.models.backbones import BACKBONES
+from smpler.models.smpler import SMPLerConfig
+from smpler.training.distributed import SharedError, sentence, start_processes
+from smpler.training.options import (
+    DataOptions,
+    EvaluationOptions,
+    LossOptions,
+    ModelOptions,
+    RunOptions,
+    TrainOptions,
 )
-from smpler.training.engine import Batch, Precision
-from smpler.training.evaluator import Evaluator
-from smpler.training.pictures import beside_overlays
-from smpler.training.trainer import Trainer, TrainOptions
+from smpler.training.run import run
 from smpler.utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
-from smpler.utils.image import write_image
 from smpler.utils.launcher import launched_rank
-from smpler.utils.paths import display, prepare_folder
+from smpler.utils.visualize import MESH_COLOR
 
 log = logging.getLogger("smpler")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; the first group holds the published flags and defaults."""
+    published_color = ",".join(map(str, MESH_COLOR))
     parser = Parser(
         description="Train or evaluate SMPLer.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -71,7 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data_mode", choices=list(PROTOCOLS), default="h36m")
     add("--load_checkpoint", type=Path, help="weights to evaluate or to start from")
     add("--eval_only", action="store_true")
-    add("--mesh_color", type=color, default="0.93,0.68,0.62", help="of TensorBoard's pictures")
+    add("--mesh_color", type=color, default=published_color, help="of TensorBoard's pictures")
     add("--auto_load", type=int, choices=[0, 1], default=0, help="1: continue EXP_NAME")
     add("--clip_grad", type=above_zero, help="largest norm of the gradient")
     add = parser.add_argument_group("beyond the published").add_argument
@@ -110,8 +99,34 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+def options_from(arguments: argparse.Namespace) -> RunOptions:
+    """Sort the flags by concern; the rest of the program sees only the result."""
+    flags = vars(arguments)
+
+    def of(concern: type[Any]) -> dict:
+        """Return the flags that the fields of a dataclass are named after."""
+        return {field.name: flags[field.name] for field in fields(concern) if field.name in flags}
+
+    backbone = arguments.backbone or f"hrnet-{arguments.hrnet_type}"
+    num_blocks = arguments.num_transformers if arguments.model_type == "smpler" else 0
+    return RunOptions(
+        folder=arguments.log_root / arguments.exp_name,
+        model=ModelOptions(
+            config=SMPLerConfig(backbone, num_blocks=num_blocks),
+            stage_1_may_start=not arguments.eval_only,
+            **of(ModelOptions),
+        ),
+        data=DataOptions(protocol=PROTOCOLS[arguments.data_mode], **of(DataOptions)),
+        loss=LossOptions(**of(LossOptions)),
+        evaluation=EvaluationOptions(**of(EvaluationOptions)),
+        training=TrainOptions(**of(TrainOptions)),
+        record={name: str(x) if isinstance(x, Path) else x for name, x in flags.items()},
+        **of(RunOptions),
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run; return 0, or 2 when something that the user gave was unusable."""
+    """Return the exit code: 0, 2 after a mistake of the user's, 130 after Ctrl-C."""
     is_main = launched_rank() == 0
     level = logging.INFO if is_main else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
@@ -119,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         with start_processes(arguments.device) as processes:
-            run(arguments, processes)
+            run(options_from(arguments), processes)
     except (OSError, ValueError, FloatingPointError) as error:
         if is_main or not isinstance(error, SharedError):
             log.error("Error: %s", sentence(error))
@@ -131,228 +146,6 @@ def main(argv: list[str] | None = None) -> int:
         log.info("Stopped. --auto_load=1 continues a training from its last checkpoint.")
         return 130
     return 0
-
-
-def run(arguments: argparse.Namespace, processes: Processes) -> None:
-    """Build everything, then evaluate once or train."""
-    protocol = PROTOCOLS[arguments.data_mode]
-    torch.manual_seed(arguments.seed)
-    model, lineage = processes.together(lambda: build_model(arguments, protocol))
-    torch.manual_seed(arguments.seed + processes.rank)
-    model = model.to(processes.device)
-    if arguments.dropout is not None:
-        set_dropout(model, arguments.dropout)
-    if arguments.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if arguments.recompute and not hasattr(model.backbone, "recompute"):
-        raise ValueError(
-            f"--recompute saves what batch normalisation needs, and {model.config.backbone} has "
-            "none; leave it out."
-        )
-    model.backbone.recompute = arguments.recompute
-    torch.backends.cudnn.benchmark = True  # the fastest algorithms: batches have one shape
-    if arguments.compile:
-        for part in (model.backbone, *model.blocks):
-            part.compile()
-    evaluator = processes.together(lambda: build_evaluator(arguments, model, lineage, processes))
-    folder = arguments.log_root / arguments.exp_name
-    processes.together(lambda: prepare_folder(folder))
-    if arguments.eval_only:
-        evaluate_once(model, evaluator, folder / f"eval_{protocol.name}", arguments.mesh_color)
-    else:
-        train(model, lineage, evaluator, folder, arguments, processes)
-
-
-def build_model(
-    arguments: argparse.Namespace, protocol: Protocol
-) -> tuple[SMPLer, tuple[str, ...]]:
-    """Return the model with its weights, and where they come from: file, what that began with, ...
-
-    The weights are the checkpoint's, else the backbone's published ones, else initial.
-    """
-    file = arguments.load_checkpoint
-    checkpoint = read_checkpoint(file) if file else None
-    body = protocol_body(protocol.name, protocol.regressor, checkpoint)
-    num_blocks = arguments.num_transformers if arguments.model_type == "smpler" else 0
-    backbone = arguments.backbone or f"hrnet-{arguments.hrnet_type}"
-    model = build_smpler(SMPLerConfig(backbone, num_blocks=num_blocks), body)
-    if checkpoint:
-        absent = load_weights(model, checkpoint, stage_1_may_start=not arguments.eval_only)
-        if absent:
-            log.info("%s starts the backbone; the blocks are new.", checkpoint.source)
-        if checkpoint.body_sha256 not in (None, body.sha256):
-            log.warning(
-                "%s was trained on another body than %r: its shapes mean something else here.",
-                checkpoint.source,
-                body.name,
-            )
-        return model, (checkpoint.source, *filter(None, [checkpoint.start]))
-    path = BACKBONE_FILES[backbone]
-    if path.is_file():
-        load_backbone(model.backbone, path)
-        log.info("Backbone: %s.", display(path))
-        return model, ("initial parameters", f"backbone of {path.name}")
-    name = "HRNet" if backbone.startswith("hrnet") else backbone
-    log.info("Backbone: %s from initialisation; %s is not there.", name, display(path))
-    return model, ("initial parameters", f"{name} from initialisation")
-
-
-def build_evaluator(
-    arguments: argparse.Namespace, model: SMPLer, lineage: tuple[str, ...], processes: Processes
-) -> Evaluator | None:
-    """Return what measures the model; None in training without an evaluation set."""
-    protocol = PROTOCOLS[arguments.data_mode]
-    if not arguments.eval_only:
-        lineage = (arguments.exp_name, *lineage)
-    try:
-        dataset = evaluation_set(protocol, model.smpl.body)
-    except FileNotFoundError as error:
-        if arguments.eval_only:
-            raise
-        log.info("No evaluation between epochs: %s", error)
-        return None
-    return Evaluator(
-        dataset=dataset,
-        protocol=protocol.to_dict(),
-        processes=processes,
-        precision=Precision(processes.device, arguments.bf16),
-        batch_size=arguments.val_batch_size,
-        num_workers=arguments.num_workers,
-        gendered_body=gendered_layer(model) if arguments.gendered else None,
-        flip_test=arguments.flip_test,
-        setting={"weights": lineage[0], "start": " < ".join(lineage[1:])},
-    )
-
-
-def evaluate_once(
-    model: SMPLer, evaluator: Evaluator, path: Path, mesh_color: tuple[float, float, float]
-) -> None:
-    """Measure, print, write the results as PATH.*, and draw the worst samples."""
-    evaluation = evaluator(model)
-    if not evaluator.processes.is_main:
-        return
-    for line in evaluation.lines():
-        log.info(line)
-    evaluation.save(path.parent, path.name)
-    sheet = evaluator.draw_worst(model, evaluation, mesh_color)
-    if sheet is not None:
-        write_image(path.with_name(f"{path.name}_worst.png"), sheet)
-    log.info("Written: %s.{json,npz,md}, worst samples: %s_worst.png.", path, path)
-
-
-def train(
-    model: SMPLer,
-    lineage: tuple[str, ...],
-    evaluator: Evaluator | None,
-    folder: Path,
-    arguments: argparse.Namespace,
-    processes: Processes,
-) -> None:
-    """Train by the protocol; the run's folder tells what it was started with."""
-    protocol = PROTOCOLS[arguments.data_mode]
-    dataset = processes.together(lambda: open_training_set(arguments, model, processes))
-    make_loader = processes.together(lambda: device_loader(arguments, dataset, processes))
-    names = {field.name for field in fields(TrainOptions)} & vars(arguments).keys()
-    options = TrainOptions(
-        find_unused_parameters=not model.blocks,
-        **{name: getattr(arguments, name) for name in names},
-    )
-    body = model.smpl.body
-    identity = {
-        "config": model.config.to_dict(),
-        "body": {"name": body.name, "sha256": body.sha256},
-        "protocol": protocol.to_dict(),
-        "batch_size": options.batch_size,
-        "num_samples": len(dataset),
-        "seed": options.seed,
-        "start": " < ".join(lineage),
-        "arguments": {name: _plain(value) for name, value in vars(arguments).items()},
-    }
-    weights = {f"w_{name}": getattr(arguments, f"w_{name}") for name in _LOSS_WEIGHTS}
-    criterion = SMPLLoss(model.smpl, joint_criterion=arguments.joint_criterion, **weights)
-    draw = partial(draw_batch, faces=body.faces, color=arguments.mesh_color)
-    trainer = Trainer(
-        model,
-        criterion,
-        dataset,
-        evaluator,
-        draw,
-        options,
-        processes,
-        identity,
-        folder,
-        make_loader,
-    )
-    if arguments.auto_load:
-        trainer.resume()
-    if processes.is_main:
-        log.info("Start: %s. Training samples: %d.", identity["start"], len(dataset))
-        (folder / "config.json").write_text(json.dumps(identity, indent=2) + "\n")
-    trainer.train()
-
-
-def open_training_set(
-    arguments: argparse.Namespace, model: SMPLer, processes: Processes
-) -> Dataset:
-    """Return the data mode's training set; it must fill a batch."""
-    dataset = training_set(
-        PROTOCOLS[arguments.data_mode],
-        model.smpl.body,
-        seed=arguments.seed,
-        on_bad_sample=arguments.on_bad_sample,
-        epoch_samples=arguments.epoch_samples,
-        open_data=arguments.open_data,
-        amass=arguments.amass,
-    )
-    TrainSampler(len(dataset), arguments.batch_size, processes, arguments.seed)
-    return dataset
-
-
-def device_loader(
-    arguments: argparse.Namespace, dataset: Dataset, processes: Processes
-) -> Callable[[TrainSampler], Iterable[Batch]] | None:
-    """Return what renders the training set's batches on the GPU, if it is to be rendered there."""
-    if not hasattr(dataset, "stream") or processes.device.type != "cuda":
-        if arguments.fresh < 1:
-            raise ValueError("--fresh below 1 is for people rendered on a GPU; there is none.")
-        return None
-    from smpler.datasets.engine.replay import DeviceBatches  # here, for scipy comes with it
-
-    return DeviceBatches(
-        dataset,
-        processes.device,
-        arguments.num_workers,
-        arguments.fresh,
-        arguments.pool,
-        seed=arguments.seed + processes.rank,
-    )
-
-
-def gendered_layer(model: SMPLer) -> GenderedSMPL:
-    """Return the bodies of newer papers' ground truth, on the model's device."""
-    if model.smpl.body.name == "open":
-        raise FileNotFoundError(
-            "--gendered measures against SMPL's male and female bodies and needs the neutral one "
-            "as well; meta_data/README.md says which three files."
-        )
-    male, female = gendered_bodies(model.smpl.body.h36m_regressor)
-    layer = GenderedSMPL(model.smpl, SMPL(male), SMPL(female))
-    return layer.to(model.mean.device)
-
-
-def draw_batch(
-    batch: Batch, estimate: Estimate, faces: np.ndarray, color: tuple[float, float, float]
-) -> np.ndarray:
-    """Return the first crops of a batch beside their overlays, (H, W, 3) uint8."""
-    return np.concatenate(beside_overlays(batch["image"], estimate, faces, color, _NUM_DRAWN))
-
-
-_LOSS_WEIGHTS = ("vert", "2dj", "3dj", "theta", "betas")
-_NUM_DRAWN = 4
-
-
-def _plain(value):
-    return str(value) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""How diverse the open data engine's people are: distributions in one picture, and no two the same.
+"""Measure how diverse the open data engine's people are, and that no two are the same.
 
-`python -m benchmarks.data_diversity --out FILE.png --json FILE.json` draws 10,000 training samples'
-labels (height, BMI, directions, joint angles, crop scale, truncation), compares every two of them,
-and hashes the pictures of some.
+`python -m benchmarks.data_diversity --out FILE.png --json FILE.json` draws the labels of 10,000
+training samples (height, BMI, directions, joint angles, crop scale, truncation), plots their
+distributions, compares every two of them, and hashes the pictures of some.
 """
 
 import argparse
 import hashlib
-import json
 import sys
 from pathlib import Path
 
@@ -17,14 +16,16 @@ from jaxtyping import Float
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from benchmarks.harness import write
 from smpler.datasets.engine.poses.anatomy import angles_from_pose
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import Body, open_body
+from smpler.utils.flags import positive, whole
 from smpler.utils.image import CROP_SIZE
 from smpler.utils.joints import SMPL_NAMES
 
 DENSITY = 985.0
-"""Of a human body, kg / m3."""
+"""Density of a human body, kg / m3."""
 ANGLES = {
     "hip flexion": ("Hip", 0, -1),
     "knee flexion": ("Knee", 0, 1),
@@ -41,11 +42,11 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--num", type=int, default=10_000, help="samples")
-    add("--images", type=int, default=500, help="of them rendered and hashed")
+    add("--num", type=positive, default=10_000, help="samples")
+    add("--images", type=positive, default=500, help="samples that are rendered and hashed")
     add("--split", choices=SPLITS, default="train")
-    add("--seed", type=int, default=0)
-    add("--num_workers", type=int, default=2)
+    add("--seed", type=whole, default=0)
+    add("--num_workers", type=whole, default=2)
     add("--out", type=Path, help="picture")
     add("--json", type=Path, help="the numbers")
     args = parser.parse_args(argv)
@@ -64,13 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: {value}")
     if args.out:
         draw(quantities, args.out)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(args.json, result)
     return 0
 
 
 class Numbers(Dataset):
-    """What a sample shows, without rendering it."""
+    """The numbers of a sample's labels, without rendering it."""
 
     def __init__(self, stream: SyntheticPeople, count: int):
         self.stream, self.count = stream, count
@@ -115,7 +115,7 @@ def _as_it_is(sample: dict) -> dict:
 
 
 def measure(body: Body, betas: Float[np.ndarray, "n 10"]) -> dict[str, np.ndarray]:
-    """Return everyone's height [m] and body mass index, from the mesh at rest."""
+    """Return height [m] and body mass index of everyone, from the mesh at rest."""
     faces = body.faces
     heights, masses = [], []
     for some in np.array_split(betas.astype(np.float32), max(1, len(betas) // 100)):
@@ -128,7 +128,7 @@ def measure(body: Body, betas: Float[np.ndarray, "n 10"]) -> dict[str, np.ndarra
 
 
 def distributions(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what is plotted, by the name and unit that stands under it."""
+    """Return the plotted quantities, by the name and unit that stand under the plot."""
     up, forward = drawn["root"][:, :, 1], drawn["root"][:, :, 2]  # x right, y down, z away
     angles = angles_from_pose(drawn["pose"])
     sides = {

@@ -1,12 +1,14 @@
-"""How fast the open data engine makes crops: python -m benchmarks.data_engine --device cpu.
+"""Speed of the open data engine: python -m benchmarks.data_engine --device cpu.
 
 On the CPU: finished training crops (drawn, rendered, developed, labelled) of one process on one
-core, in wall-clock and in CPU time; the second is what a core gives when others want it too. On a
-GPU: batches that are rendered and stay there, with the memory that they take; worker processes
-draw the scenes. A quarter of the way is not counted: compiled code is loaded then.
+core, in wall-clock time and in CPU time, which tells the speed on a machine that others use too. On
+a GPU: batches that are rendered and stay there, with the memory that they take; worker processes
+draw the scenes. The first crops, a quarter as many as are measured, load compiled code and are not
+counted.
 
 The baseline of a core is the same crop through the torch renderer, which runs where numba is not
-installed; they take turns, one such crop for many of ours. The baseline of a GPU is a core.
+installed; the two take turns, one crop of the baseline for many of ours. The baseline of a GPU is a
+core.
 """
 
 import argparse
@@ -18,28 +20,28 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.timing import machine, write
+from benchmarks.harness import machine, parse, write
 from smpler.datasets.engine import stream as engine_stream
 from smpler.datasets.engine.gpu_stream import SyntheticBatches, draw_scenes
 from smpler.datasets.engine.render.torch_renderer import TorchSceneRenderer
 from smpler.datasets.engine.stream import SyntheticPeople
 from smpler.models.body import open_body
+from smpler.utils.flags import positive, whole
 
 CROPS_PER_BASELINE = 40
+"""Crops of ours for each crop of the baseline."""
 
 
 def main(argv: list[str] | None = None) -> dict:
     """Measure, print, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--crops", type=int, help="how many (200 on the CPU, 8192 on a GPU)")
-    parser.add_argument("--batch", type=int, default=64, help="crops at a time on a GPU")
-    parser.add_argument("--num_workers", type=int, default=8, help="that draw scenes for a GPU")
+    parser.add_argument("--crops", type=positive, help="how many; default: 200, on a GPU 8192")
+    parser.add_argument("--batch", type=positive, default=64, help="crops at a time on a GPU")
+    parser.add_argument("--num_workers", type=whole, default=8, help="draw scenes for a GPU")
     parser.add_argument("--json", type=Path, help="file for the numbers")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     device = torch.device(arguments.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
     stream = SyntheticPeople(open_body())
     if device.type == "cuda":
         crops = arguments.crops or 8192
@@ -57,7 +59,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
-    """Make crops on one core, one after the other; between them a few by the plain renderer."""
+    """Time crops on one core, one after the other, and a few by the torch renderer between them."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     plain = copy.copy(stream)
@@ -89,7 +91,7 @@ def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
 def measure_batches(
     stream: SyntheticPeople, device: torch.device, crops: int, batch: int, num_workers: int
 ) -> dict:
-    """Make batches on a GPU, with scenes that workers draw, and with scenes drawn before."""
+    """Time batches on a GPU, with scenes that workers draw, and with scenes drawn before."""
     batches = SyntheticBatches(stream, batch, device, num_workers)
     iterator, count = iter(batches), max(crops // batch, 1)
     for _ in range(max(count // 4, 1)):

@@ -1,20 +1,29 @@
 """Decoupled against full attention: python -m benchmarks.decoupled_attention --json FILE.
 
-The paper's argument (SMPLer, Sec. 3.1): full attention lets pixels and queries all attend to each
-other, which is quadratic in the number of pixels; decoupled, the queries attend to the pixels and
-to each other, which is linear. Layers of the model's size on maps of growing sides; full attention
-gets torch's fused kernel, which keeps no scores. The main numbers are those of the last side.
+The paper's argument (SMPLer, Sec. 3.1): in full attention, pixels and queries all attend to each
+other, which is quadratic in the number of pixels; in decoupled attention, the queries attend to the
+pixels and to each other, which is linear. Both are timed in layers of the model's size, on maps of
+growing sides; full attention gets torch's fused kernel, which keeps no scores. The main numbers are
+those of the last side.
 """
 
 import argparse
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.timing import add_flags, describe, set_up, take_turns, write
+from benchmarks.harness import (
+    Clock,
+    add_clock_flags,
+    add_flags,
+    describe,
+    parse,
+    set_up,
+    take_turns,
+    write,
+)
 from smpler.models.attention import PreNormLayer
 from smpler.models.smpler import SMPLerConfig
 from smpler.models.transformer import NUM_QUERIES
@@ -27,10 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=1)
-    parser.add_argument(
-        "--sides", type=positive, nargs="+", default=SIDES, help="of the map, pixels"
-    )
-    arguments = parser.parse_args(argv)
+    add_clock_flags(parser)
+    sides = "sides of the maps, pixels"
+    parser.add_argument("--sides", type=positive, nargs="+", default=SIDES, help=sides)
+    arguments = parse(parser, argv)
     device, clock = set_up(arguments)
     config = SMPLerConfig()
     torch.manual_seed(0)
@@ -57,7 +66,7 @@ def measure(
     batch: int,
     rounds: int,
     device: torch.device,
-    clock: Callable[[], float],
+    clock: Clock,
 ) -> dict[str, float]:
     """Time both kinds of attention on one random map."""
     cross, among = layers
@@ -76,7 +85,7 @@ def measure(
 
 
 def full(layer: PreNormLayer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-    """Let all tokens attend to each other, keys and values of every one being made."""
+    """Let all tokens attend to each other, with keys and values of every one."""
     normed, attention = layer.norm(tokens), layer.attention
     query, key, value = (
         # (b, n, h * c) -> (b, h, n, c)

@@ -1,8 +1,8 @@
-"""How fast the model answers: python -m benchmarks.inference --device cpu --batch 8 --json FILE.
+"""Inference speed: python -m benchmarks.inference --device cpu --batch 8 --json FILE.
 
-Ours against the published formulation (`benchmarks.published_model`: float32, eager, contiguous) on
-the same weights, in one run, taking turns; the whole model, and what follows the backbone alone.
-`ours_ms` is the fastest of our ways, `ours` its name.
+Ours and the published formulation (`benchmarks.published_model`: float32, eager, contiguous) take
+turns on the same weights: the whole model, and the part behind the backbone alone. `ours_ms` is the
+fastest of our ways, `ours` its name.
 """
 
 import argparse
@@ -12,9 +12,19 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from benchmarks.harness import (
+    add_clock_flags,
+    add_flags,
+    describe,
+    parse,
+    print_table,
+    set_up,
+    take_turns,
+    write,
+)
 from benchmarks.published_model import PublishedSMPLer
-from benchmarks.timing import add_flags, describe, print_table, set_up, take_turns, write
 from smpler.models.body import open_body
+from smpler.models.inference.optimize import optimize_for_inference
 from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
 
 BASELINE = "published"
@@ -24,11 +34,12 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print two tables, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=8)
+    add_clock_flags(parser)
     add = parser.add_argument
     add("--preset", choices=["smpler", "smpler-l"], default="smpler")
     add("--compile", action="store_true", help="also torch.compile, which takes minutes")
     add("--bf16", action="store_true", help="also bfloat16, for hardware that has it")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     device, clock = set_up(arguments)
     model = calibrated_model(arguments.preset, device)
     ways = our_ways(model, arguments.compile, arguments.bf16)
@@ -61,24 +72,24 @@ def calibrated_model(preset: str, device: torch.device) -> SMPLer:
 
 def our_ways(model: SMPLer, compile: bool, bf16: bool) -> dict[str, nn.Module]:
     """Return the ways to run one model on its device, by name."""
-    ways = {"plain": model, "fused": model.optimize_for_inference()}
+    ways = {"plain": model, "fused": optimize_for_inference(model)}
     if compile:
-        ways["fused, compiled"] = model.optimize_for_inference(compile=True)
+        ways["fused, compiled"] = optimize_for_inference(model, compile=True)
     if bf16:
-        ways["fused, bf16"] = model.optimize_for_inference(dtype=torch.bfloat16)
+        ways["fused, bf16"] = optimize_for_inference(model, dtype=torch.bfloat16)
     if bf16 and compile:
-        ways["fused, bf16, compiled"] = model.optimize_for_inference(
-            dtype=torch.bfloat16, compile=True
+        ways["fused, bf16, compiled"] = optimize_for_inference(
+            model, dtype=torch.bfloat16, compile=True
         )
     if model.mean.device.type == "cpu" and find_spec("onnxruntime") and find_spec("onnxscript"):
-        ways["onnxruntime"] = model.optimize_for_inference(backend="onnxruntime")
+        ways["onnxruntime"] = optimize_for_inference(model, backend="onnxruntime")
     return ways
 
 
 def whole_ways(
     model: SMPLer, ways: dict[str, nn.Module], images: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
-    """Photo crops to bodies; of the baseline, every stage's body is part of the formulation."""
+    """Return what takes crops to bodies; the baseline poses the body at every stage."""
     published = PublishedSMPLer(model)
     runs = {BASELINE: lambda: published(images)}
     return runs | {name: lambda way=way: way(images) for name, way in ways.items()}
@@ -87,7 +98,7 @@ def whole_ways(
 def head_ways(
     model: SMPLer, ways: dict[str, nn.Module], images: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
-    """The backbone's maps to bodies; CUDA graphs have no part in that."""
+    """Return what takes the backbone's maps to bodies, without CUDA graphs."""
     features = model.backbone((images - model.mean) / model.std)
     published = PublishedSMPLer(model)
     runs = {BASELINE: lambda: published.refine(features)}
@@ -100,7 +111,7 @@ def head_ways(
 
 
 def summary(milliseconds: dict[str, float]) -> dict:
-    """Return the baseline, the fastest of ours, their ratio, and everything."""
+    """Return the times of the baseline and of the fastest of ours, their ratio, and all times."""
     ours = min((name for name in milliseconds if name != BASELINE), key=milliseconds.get)
     return {
         "baseline_ms": milliseconds[BASELINE],

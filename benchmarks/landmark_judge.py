@@ -1,8 +1,8 @@
-"""BlazePose's landmark network as a judge: it was trained on photos, and never saw our people.
+"""BlazePose's landmark network as a judge, which was trained on photos and not on our people.
 
 Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking", arXiv 2006.10204. The
-network is not shipped: it is taken from PyPI's mediapipe (Apache-2.0), kept in a cache folder, and
-run by ai-edge-litert, so that it is the original to the last bit.
+original network is taken from PyPI's mediapipe (Apache-2.0), kept in a cache folder, and run by
+ai-edge-litert; the converted one that is shipped follows it closely but not to the last bit.
 """
 
 import hashlib
@@ -12,19 +12,24 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scripts.build.blazepose import TFLITE, TFLITE_SHA256
-from scripts.build.person_detector import WHEEL
+from scripts.build.tflite import WHEEL
 from scripts.build.wheels import read_from_wheel
-from smpler.models.detectors.landmarks import SEEN, Landmarks, find_landmarks
-from smpler.models.detectors.person import BOX_PER_RADIUS, Detection, PersonDetector
+from smpler.models.detectors import Landmarks
+from smpler.models.detectors.landmarks import SEEN, find_landmarks
+from smpler.models.detectors.person import (
+    BOX_PER_RADIUS,
+    BlazePoseDetection,
+    BlazePosePersonDetector,
+)
 
 CACHE = Path.home() / ".cache" / "smpler"
 
 MIN_TORSO = 25 / 224
-"""Torsos seen from above or below shrink to nothing: no less than this part of the crop counts."""
+"""Shortest torso, as part of the crop: seen from above or below, torsos shrink to nothing."""
 
 
 class LandmarkJudge:
-    """Finds a person in a picture, and says where the joints are.
+    """Finds a person in a picture, and the joints.
 
     Args:
         network: content of the tflite file.
@@ -35,20 +40,20 @@ class LandmarkJudge:
 
         self.interpreter = Interpreter(model_content=network, num_threads=1)
         self.interpreter.allocate_tensors()
-        self.detector = PersonDetector.load()
+        self.detector = BlazePosePersonDetector.load()
 
     @classmethod
     def load(cls, cache: Path | None = None, wheel: Path | None = None) -> "LandmarkJudge":
-        """Return the judge; its network is fetched into the cache folder when it is not there.
+        """Return the judge; its network is downloaded into the cache folder if it is not there.
 
         Args:
             cache: folder; default: `CACHE`.
-            wheel: mediapipe's wheel, when it is already here.
+            wheel: mediapipe's wheel; default: it is downloaded.
 
         Raises:
             ImportError: ai-edge-litert is missing.
             FileNotFoundError: the wheel is missing or cannot be downloaded.
-            ValueError: its network is another one.
+            ValueError: the wheel's network is another version.
         """
         try:
             import ai_edge_litert  # noqa: F401
@@ -72,7 +77,7 @@ class LandmarkJudge:
         Args:
             image: RGB.
             near: pixels; of several people, the one whose hips are nearest is taken. Default: the
-                one that is seen best.
+                best detection.
         """
         people = self.detector.detect(image)
         if not people:
@@ -81,8 +86,10 @@ class LandmarkJudge:
             people.sort(key=lambda person: np.linalg.norm(np.subtract(person.hip_center, near)))
         return self.look(image, people[0])
 
-    def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Landmarks | None:
-        """Return the joints of someone whom the detector found; None if it was nobody."""
+    def look(
+        self, image: UInt8[np.ndarray, "h w 3"], detection: BlazePoseDetection
+    ) -> Landmarks | None:
+        """Return the joints of someone whom the detector found; None if the network sees nobody."""
         hip = np.array(detection.hip_center, dtype=float)
         up = np.subtract(detection.shoulder_center, hip)
         return self.follow(image, hip, up, detection.box[2] / BOX_PER_RADIUS)
@@ -95,10 +102,10 @@ class LandmarkJudge:
         radius: float,
     ) -> Landmarks | None:
         """Return the joints of someone whose place is known, see `find_landmarks`."""
-        return find_landmarks(self._run, image, hip, up, radius)
+        return find_landmarks(self._run, image, hip, up, radius, SEEN)
 
     def _run(self, crop: UInt8[np.ndarray, "256 256 3"]) -> tuple[np.ndarray, float]:
-        """Return (39, 5) x, y [pixels of the view], z, visibility, presence; and the score."""
+        """Return x, y [pixels of the view], z, visibility, presence (39, 5), and the score."""
         inputs, outputs = (
             self.interpreter.get_input_details(),
             self.interpreter.get_output_details(),
@@ -110,7 +117,7 @@ class LandmarkJudge:
 
 
 def torso_length(keypoints: Float[np.ndarray, "12 2"]) -> float:
-    """Longer one of the lines from a shoulder to the other side's hip."""
+    """Return the longer of the two lines from a shoulder to the other side's hip."""
     shoulders, hips = (
         keypoints[[SEEN.index(f"{side}_{name}") for side in sides]]
         for name, sides in (("Shoulder", "LR"), ("Hip", "RL"))
@@ -129,5 +136,5 @@ def errors_in_torsos(
 def pck(
     errors: Float[np.ndarray, "n 12"], counted: Bool[np.ndarray, "n 12"], limit: float = 0.2
 ) -> float:
-    """Share of the counted joints whose error is below so many torso lengths."""
+    """Return the share of the counted joints whose error is below `limit` torso lengths."""
     return float((errors < limit)[counted].mean()) if counted.any() else float("nan")

@@ -1,15 +1,12 @@
-"""How fast one worker loads training samples: python -m benchmarks.loader --json FILE.
+"""Speed at which one worker loads training samples: python -m benchmarks.loader --json FILE.
 
-Ours against the published pipeline (`benchmarks.published_loader`), in one run, taking turns: on
-photos of several sizes, as training sets mix them (those of the golden data set), and on photos of
-1000 x 1000 pixels alone, as in Human3.6M. Before that, the two are shown to give the same labels,
-and the same image where neither decodes at reduced size.
+Ours and the published pipeline (`benchmarks.published_loader`) take turns: on photos of several
+sizes, as training sets mix them (those of the golden data set), and on photos of 1000 x 1000 pixels
+alone, as in Human3.6M. First it is checked that both give the same labels, and the same image where
+neither decodes at reduced size.
 """
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -19,10 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from benchmarks.harness import cpu_name, write
 from benchmarks.published_loader import PublishedLoader
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv import TsvWriter
+from smpler.utils.flags import positive
 
 SIZES = {
     "mixed": ((1002, 1000), (480, 640), (300, 200), (720, 405)),
@@ -30,15 +29,16 @@ SIZES = {
 }
 """Heights and widths of the photos in the two sets."""
 QUALITY = 91
+"""Of the photos, as JPEG."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu"], default="cpu", help="loading is CPU work")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--photos", type=int, default=64, help="photos that are loaded in a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=positive, default=16)
+    parser.add_argument("--photos", type=positive, default=64, help="loaded in a round")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args(argv)
     result = {}
@@ -51,8 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         result |= numbers if name == "mixed" else {f"{name}_{k}": v for k, v in numbers.items()}
     result |= {"batch": arguments.batch, "photos": arguments.photos, "rounds": arguments.rounds}
     result |= {"torch": torch.__version__, "opencv": cv2.__version__, "cpu": cpu_name()}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(arguments.json, result)
 
 
 def print_table(title: str, result: dict) -> None:
@@ -64,14 +63,6 @@ def print_table(title: str, result: dict) -> None:
             baseline, ours = (result[f"{name}_{who}{clock}_ms"] for who in ("baseline", "ours"))
             row = what + (" (CPU time)" if clock else "")
             print(f"{row:32}{baseline:10.2f}{ours:10.2f}{baseline / ours:8.2f}")
-
-
-def cpu_name() -> str:
-    """Return what the CPU calls itself, and how many there are."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
 
 
 def write_photos(path: Path, num: int, sizes: tuple[tuple[int, int], ...], seed: int = 0) -> None:
@@ -99,7 +90,7 @@ def write_photos(path: Path, num: int, sizes: tuple[tuple[int, int], ...], seed:
 
 
 def encode(image: np.ndarray) -> bytes:
-    """Compress as photos are: about 0.31 bytes a pixel."""
+    """Compress to a photo's usual size, about 0.31 bytes a pixel."""
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
@@ -167,7 +158,7 @@ class Upright(Dataset):
 
 
 def seconds_a_sample(dataset: Dataset, batch: int, workers: int) -> tuple[float, float]:
-    """Load everything once; return seconds of the clock and of the loading process's CPU.
+    """Load everything once; return the seconds a sample, by the clock and of the worker's CPU.
 
     The worker has loaded a batch before the clock starts. Where other programs share the CPU, its
     own time is the steadier number.
@@ -185,7 +176,7 @@ def seconds_a_sample(dataset: Dataset, batch: int, workers: int) -> tuple[float,
 
 
 def stamped(items: list[dict]) -> dict:
-    """Make a batch that knows how much CPU time its process has spent."""
+    """Make a batch that holds the CPU time its process has spent."""
     return default_collate(items) | {"cpu_s": time.process_time()}
 
 

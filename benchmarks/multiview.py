@@ -1,17 +1,16 @@
-"""How far bodies are off in space on real people: four calibrated cameras see what one cannot.
+"""Errors in space on a real person, who is seen by four calibrated cameras.
 
 `python -m benchmarks.multiview --movenet ARCHIVE --json FILE` takes the four videos of a man on a
 beam from Pose2Sim's demo (PyPI, BSD-3-Clause), lets MoveNet find his joints in each, and
-triangulates them; the demo then gets one camera's frame at a time, and its keypoints are compared
-with the triangulated ones. MoveNet has nothing to do with our weights, nor with what `--fit` brings
-bodies onto. Its joints are not quite ours (a hip is where annotators click), so that some
-centimetres remain whatever is done; it is one man, and differences say more than the numbers.
+triangulates them. The predictor then gets one camera's frame at a time, and its keypoints are
+compared with the triangulated ones. MoveNet is independent of our weights and of the landmarks that
+bodies are fitted to. It defines joints a little differently (a hip is where annotators click), so
+that some centimetres of error remain in any case. As it is one man, compare numbers with each other
+rather than with those of other data.
 """
 
 import argparse
-import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-import demo
+from benchmarks.harness import print_markdown, trained_weights, write
 from benchmarks.movenet import PACKAGE, MoveNetJudge
-from benchmarks.real_photos import MIN_VISIBILITY
+from benchmarks.real_photos import MIN_VISIBILITY, opened_video
 from scripts.build.wheels import read_from_wheel
-from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS, LandmarkDetector
-from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS
+from smpler.models.predictor import Predictor
 from smpler.utils.image import CropWindow
 from smpler.utils.metrics import pa_mpjpe
 from smpler.utils.paths import display
@@ -45,15 +44,15 @@ SHA256 = {
     "videos/cam04.mp4": "b5c0e7863fd70d008e7178d3c556b045b0ea5f78fcd61ca548a0b2e807e641f7",
 }
 STEP = 2
-"""Of so many frames, one is looked at."""
+"""Every STEP-th frame is used."""
 MAX_OFFSET = 6
-"""The cameras were not started together: by so many steps at most."""
+"""Largest difference between the starts of two cameras, in steps."""
 MIN_VIEWS = 3
-"""Cameras that must see a joint."""
-CLEARLY = 0.5
-"""A camera is left out if the others then agree so much better."""
+"""Number of cameras that must see a joint."""
+LEAVE_OUT_RATIO = 0.5
+"""A camera is left out if the others' error without it is below this share of the error with it."""
 MAX_REPROJECTION = 30.0
-"""Pixels of 1080 x 1920, mean over the cameras; joints that agree less are not known."""
+"""Largest error of a known joint, mean over the cameras, in pixels of a 1080 x 1920 frame."""
 _HIPS = [SEEN.index(f"{side}_Hip") for side in "LR"]
 
 
@@ -86,7 +85,7 @@ class View:
     window: CropWindow
     rays: Float[np.ndarray, "12 2"]
     visible: Float[np.ndarray, "12"]
-    """What MoveNet thinks of it; 0 below MIN_VISIBILITY."""
+    """MoveNet's visibility of each joint; 0 where it is below MIN_VISIBILITY."""
 
 
 Video = list[View | None]
@@ -105,10 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--json", type=Path, help="file for the numbers")
     args = parser.parse_args(argv)
     try:
-        checkpoint = args.checkpoint or released_weights()
-        if checkpoint is None:
-            raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
-        model = load_model(None, checkpoint, device=args.device)
+        checkpoint = trained_weights(args.checkpoint)
+        predictor = Predictor.load(checkpoint, device=args.device, mirror=True, fit=True)
+        model = predictor.model
         if model.smpl.body.h36m_regressor is None:
             raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
         judge = MoveNetJudge(args.movenet)
@@ -128,29 +126,26 @@ def main(argv: list[str] | None = None) -> int:
     cases = list(known_views(videos, cameras, offsets))
     result = {"weights": display(checkpoint), "views": len(cases), "offsets": offsets}
     result["thigh_spread_mm"] = 1000 * thigh_spread(cases)
-    landmarks = LandmarkDetector.load(device=args.device)
-    ways = {"network": (False, None), "mirrored": (True, None), "fitted": (True, landmarks)}
-    for name, (mirror, detector) in ways.items():
-        answers = [
-            demo.estimate_people(view.photo, [view.window], model, mirror, detector)
-            for view, _ in tqdm(cases, disable=None)
-        ]
+    ways = {
+        "network": Predictor(model),
+        "mirrored": Predictor(model, mirror=True),
+        "fitted": predictor,
+    }
+    for name, way in ways.items():
+        answers = [way.estimate(view.photo, [view.window]) for view, _ in tqdm(cases, disable=None)]
         found = torch.cat([x.keypoints_3d[:, SEEN_KEYPOINTS].double().cpu() for x in answers])
         known = torch.from_numpy(np.stack([joints for _, joints in cases]))
         result |= {f"{name}_{key}": value for key, value in errors_mm(found, known).items()}
-    print("| measure | value |\n|---|---|")
-    for name, value in result.items():
-        print(f"| {name} | {value:.1f} |" if isinstance(value, float) else f"| {name} | {value} |")
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    print_markdown(result)
+    write(args.json, result)
     return 0
 
 
 def read_cameras(calibration: bytes) -> list[Camera]:
     """Read Qualisys' file of cameras, in the order of their names.
 
-    It gives intrinsics in 64ths of a pixel, and each camera's place (millimetres) and axes in the
-    world, by columns; its axes y and z point up and backwards, ours down and forwards.
+    The file gives intrinsics in 64ths of a pixel, each camera's place in the world in millimetres,
+    and its axes there as columns; its y and z point up and backwards, ours down and forwards.
     """
     cameras = []
     for entry in ElementTree.fromstring(calibration).iter("camera"):
@@ -179,20 +174,16 @@ def read_cameras(calibration: bytes) -> list[Camera]:
 
 def frames_of(video: bytes) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Return every STEP-th frame as RGB."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        path.write_bytes(video)
-        capture = cv2.VideoCapture(str(path))
+    with opened_video(video) as capture:
         number, (read, frame) = 0, capture.read()
         while read:
             if number % STEP == 0:
                 yield frame[..., ::-1].copy()
             number, (read, frame) = number + 1, capture.read()
-        capture.release()
 
 
 def look(photo: UInt8[np.ndarray, "h w 3"], camera: Camera, judge: MoveNetJudge) -> View | None:
-    """Return what a camera sees of the person; None if that is nobody."""
+    """Return what a camera sees of the person; None if nobody is found."""
     found = judge.detector.detect(photo, max_people=1)
     person = judge.look(photo, found[0]) if found else None
     if person is None:
@@ -203,7 +194,7 @@ def look(photo: UInt8[np.ndarray, "h w 3"], camera: Camera, judge: MoveNetJudge)
 
 
 def find_offsets(videos: list[Video], cameras: list[Camera]) -> list[int]:
-    """Return how many steps later each video shows what the first shows: where views agree best."""
+    """Return how many steps each video lags behind the first; with these lags, views agree best."""
     offsets = [0] * len(videos)
     moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
 
@@ -245,7 +236,7 @@ def triangulated(
         joints[joint], errors[joint] = triangulate(seen)
         for left_out in range(len(seen)) if len(seen) > MIN_VIEWS else ():
             place, error = triangulate([*seen[:left_out], *seen[left_out + 1 :]])
-            if error < CLEARLY * errors[joint]:
+            if error < LEAVE_OUT_RATIO * errors[joint]:
                 joints[joint], errors[joint] = place, error
     return joints, errors
 
@@ -253,11 +244,11 @@ def triangulated(
 def triangulate(
     seen: list[tuple[Camera, Float[np.ndarray, "2"], float]],
 ) -> tuple[Float[np.ndarray, "3"], float]:
-    """Return the point nearest to rays with weights (direct linear transform), and the mean error.
+    """Return the point nearest to weighted rays (direct linear transform), and its error.
 
-    The error is in pixels.
+    The error is the mean distance from the rays in the pictures, pixels.
     """
-    rows = []
+    rows = []  # two equations of a ray, linear in the homogeneous point
     for camera, (x, y), weight in seen:
         matrix = np.column_stack([camera.rotation, camera.translation])
         rows += [weight * (x * matrix[2] - matrix[0]), weight * (y * matrix[2] - matrix[1])]
@@ -273,9 +264,9 @@ def triangulate(
 def known_views(
     videos: list[Video], cameras: list[Camera], offsets: list[int]
 ) -> Iterator[tuple[View, Float[np.ndarray, "12 3"]]]:
-    """Return each view of a moment of which all joints are known, and these in its camera's frame.
+    """Yield each view of a moment at which all joints are known, with the joints in camera frame.
 
-    Every second moment is taken.
+    Every second moment is used.
     """
     for moment in range(0, len(videos[0]), 2):
         views = views_at(videos, moment, offsets)
@@ -287,13 +278,13 @@ def known_views(
 
 
 def thigh_spread(cases: list[tuple[View, Float[np.ndarray, "12 3"]]]) -> float:
-    """Return the standard deviation of a thigh's length, metres: how good the known joints are."""
+    """Return the standard deviation of a thigh's length [m]: how exact the known joints are."""
     hip, knee = (SEEN.index(f"L_{part}") for part in ("Hip", "Knee"))
     return float(np.std([np.linalg.norm(joints[hip] - joints[knee]) for _, joints in cases]))
 
 
 def errors_mm(found: Float[Tensor, "b 12 3"], known: Float[Tensor, "b 12 3"]) -> dict[str, float]:
-    """Return the mean distance of the joints with both sides' hips in one place, and aligned."""
+    """Return the joints' mean distance: hips' middles in one place, and Procrustes-aligned."""
     centred = [x - x[:, _HIPS].mean(dim=1, keepdim=True) for x in (found, known)]
     errors = {"mpjpe": (centred[0] - centred[1]).norm(dim=-1), "mpjpe-pa": pa_mpjpe(found, known)}
     return {name: 1000 * error.mean().item() for name, error in errors.items()}

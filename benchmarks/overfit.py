@@ -5,7 +5,6 @@ error means a broken gradient, loss or label.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -13,24 +12,26 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
+from benchmarks.harness import write
 from scripts.make_toy_data import write_all
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.models.body import open_body
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, build_smpler
 from smpler.training.engine import Precision, evaluate, summarise, to_device
+from smpler.utils.flags import above_zero, positive
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the error every few steps, and write one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--preset", choices=list(PRESETS), default="smpler")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--steps", type=positive, default=200)
+    parser.add_argument("--lr", type=above_zero, default=2e-4)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     precision = Precision(device, arguments.bf16)
     torch.manual_seed(0)
@@ -44,7 +45,7 @@ def main() -> None:
     curve, start = [], time.time()
     for step in range(1, arguments.steps + 1):
         model.train()
-        for group in optimizer.param_groups:  # the last quarter brings it to rest
+        for group in optimizer.param_groups:  # in the last quarter it falls to 0
             group["lr"] = arguments.lr * min(1, 4 * (1 - (step - 1) / arguments.steps))
         with precision.autocast():
             estimate = model(batch["image"])[-1]
@@ -61,8 +62,7 @@ def main() -> None:
             print(
                 f"step {step:4d}  loss {loss.item():7.2f}  {numbers}  {seconds:.0f} s", flush=True
             )
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"curve": curve, "final": curve[-1]}, indent=2))
+    write(arguments.json, {"curve": curve, "final": curve[-1]})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How well a model's joints fit real photos, by BlazePose's landmark network or MoveNet.
+"""How well bodies fit people in real photos, by BlazePose's landmark network or MoveNet.
 
-The judge (`benchmarks.landmark_judge`, `benchmarks.movenet`) and the model see the same people,
-those whom the person detector finds. Compared are the joints in the picture; where both are wrong
-together nobody can tell, so that the pictures must be looked at as well. A model on BlazePose's own
-network is a relative of the first judge, which will forgive it its mistakes, and bodies brought
-onto BlazePose's landmarks agree with it by construction: trust the second.
+The judge (`benchmarks.landmark_judge`, `benchmarks.movenet`) and the predictor see the same people,
+those whom the person detector finds. Their joints in the picture are compared. Mistakes that both
+make do not show in the numbers, so that the pictures must be looked at as well. BlazePose is a
+biased judge: a model on BlazePose's own network makes similar mistakes, and bodies that are fitted
+to BlazePose's landmarks agree with them by construction. MoveNet is independent of both.
 """
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-import demo
 from benchmarks.landmark_judge import MIN_TORSO, LandmarkJudge, pck, torso_length
 from benchmarks.movenet import MoveNetJudge
 from scripts.build.wheels import read_from_wheel
-from smpler.models.detectors.landmarks import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
-from smpler.models.smpler import SMPLer
+from smpler.command import find_photos
+from smpler.models.detectors import Landmarks
+from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
+from smpler.models.predictor import Predictor
+from smpler.utils.export import vertices_in_photo
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.visualize import overlay, palette
 
@@ -32,7 +35,7 @@ VIDEO_WHEEL, VIDEO = "sports2d==0.8.34", "Sports2D/Demo/demo.mp4"
 VIDEO_SHA256 = "d9a66417185647b112304b57093f0c180f37a768e6a14daca75ca541f3b78039"
 PEOPLE_IN_VIDEO = 2
 MIN_VISIBILITY = 0.5
-"""From which on the judge is taken to see a joint."""
+"""Visibility from which on a joint counts as seen by the judge."""
 GREEN, RED = (0, 255, 0), (255, 0, 0)
 
 
@@ -42,19 +45,19 @@ class Comparison:
 
     photo: str
     errors: Float[np.ndarray, "12"]
-    """Between judge and model, in the judge's torso lengths."""
+    """Between judge and body, in the judge's torso lengths."""
     shown: Bool[np.ndarray, "12"]
     """Whether the judge sees the joint."""
 
     @property
     def pck(self) -> float:
-        """Share of the shown joints within 0.2 torso lengths."""
+        """Return the share of the shown joints within 0.2 torso lengths."""
         return pck(self.errors[None], self.shown[None])
 
 
 def photos_of(folder: Path) -> Iterator[Photo]:
     """Read the photos of a folder in order of their names."""
-    for path in demo.find_photos(folder):
+    for path in find_photos([folder]):
         yield path.name, read_image(path)
 
 
@@ -65,36 +68,39 @@ def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
         count: number of frames.
         wheel: Sports2D's; downloaded if not given.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "demo.mp4"
-        path.write_bytes(read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, wheel))
-        video = cv2.VideoCapture(str(path))
+    with opened_video(read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, wheel)) as video:
         total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        wanted = set(np.linspace(0, total - 1, count + 2).astype(int)[1:-1])
+        chosen = set(np.linspace(0, total - 1, count + 2).astype(int)[1:-1])
         for number in range(total):
             read, frame = video.read()
-            if read and number in wanted:
+            if read and number in chosen:
                 yield f"sports2d frame {number}", frame[..., ::-1].copy()
-        video.release()
+
+
+@contextmanager
+def opened_video(content: bytes) -> Iterator[cv2.VideoCapture]:
+    """Open a video for reading, from the content of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        path.write_bytes(content)
+        video = cv2.VideoCapture(str(path))
+        try:
+            yield video
+        finally:
+            video.release()
 
 
 def compare(
-    model: SMPLer,
+    predictor: Predictor,
     judge: LandmarkJudge | MoveNetJudge,
     photo: Photo,
     max_people: int = 1,
-    mirror: bool = False,
-    landmarks: LandmarkDetector | None = None,
 ) -> tuple[list[Comparison], UInt8[np.ndarray, "h w 3"]]:
-    """Compare model and judge on the people of a photo.
-
-    Args:
-        mirror: average with the answer to the mirrored photo, as the demo does.
-        landmarks: bring the bodies onto what it sees, as the demo does.
+    """Compare predictor and judge on the people of a photo.
 
     Returns:
-        One comparison for each person whom the judge recognises, and the photo with the model's
-        bodies drawn over it: the judge's joints as green dots, the model's as red ones.
+        One comparison for each person whom the judge recognises, and the photo with the bodies
+        drawn over it: the judge's joints as green dots, the bodies' as red ones.
     """
     name, image = photo
     detections = judge.detector.detect(image, max_people=max_people)
@@ -103,7 +109,7 @@ def compare(
     if not pairs:
         return [], image
     windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
-    estimate = demo.estimate_people(image, windows, model, mirror, landmarks)
+    estimate = predictor.estimate(image, windows)
     keypoints, cams, vertices = (
         field.float().cpu().numpy()
         for field in (estimate.keypoints_2d, estimate.cam, estimate.vertices)
@@ -113,11 +119,11 @@ def compare(
         found = window.to_photo(keypoints[number, SEEN_KEYPOINTS])
         errors = errors_of(person, found, window.width)
         comparisons.append(Comparison(name, errors, person.visibility >= MIN_VISIBILITY))
-        bodies.append(demo.vertices_in_photo(vertices[number], cams[number], window))
+        bodies.append(vertices_in_photo(vertices[number], cams[number], window))
         radius = max(2, round(window.width / 90))
         dots += [(*place, radius, GREEN) for place in person.keypoints]
         dots += [(*place, radius, RED) for place in found]
-    drawn = overlay(image, bodies, model.smpl.body.faces, palette(len(bodies)))
+    drawn = overlay(image, bodies, predictor.model.smpl.body.faces, palette(len(bodies)))
     for x, y, radius, color in dots:
         cv2.circle(drawn, (round(float(x)), round(float(y))), radius, color, cv2.FILLED)
     return comparisons, drawn
@@ -126,13 +132,19 @@ def compare(
 def errors_of(
     person: Landmarks, keypoints: Float[np.ndarray, "12 2"], side: float
 ) -> Float[np.ndarray, "12"]:
-    """Return how far keypoints are from the judge's, in the judge's torsos; `side` of the crop."""
+    """Return the distances of keypoints from the judge's, in the judge's torso lengths.
+
+    Args:
+        person: where the judge sees the joints.
+        keypoints: of the body, photo pixels.
+        side: of the crop, photo pixels.
+    """
     torso = max(torso_length(person.keypoints), MIN_TORSO * side)
     return np.linalg.norm(person.keypoints - keypoints, axis=1) / torso
 
 
 def total_pck(comparisons: list[Comparison]) -> float:
-    """PCK@0.2 over the shown joints of all people."""
+    """Return PCK@0.2 over the shown joints of all people."""
     errors, shown = (
         np.stack([getattr(c, name) for c in comparisons]) for name in ("errors", "shown")
     )

@@ -1,19 +1,19 @@
 """How real the open data engine's people look to a network that was trained on photos.
 
-`python -m benchmarks.realism --json FILE` shows random people to BlazePose's landmark network: how
-many does it recognise as people and see where they are (`found`), and how often is its joint within
-0.2 torso lengths of the label (PCK@0.2)? The network is told where to look, as in the next frame of
-a video; `detected` are those whom it finds with BlazePose's person detector and no hint.
+`python -m benchmarks.realism --json FILE` shows random people to BlazePose's landmark network. It
+measures how many of them the network recognises as people where they are (`found`), and how many
+joints it sees within 0.2 torso lengths of the label (PCK@0.2). The network is given the person's
+place, as in the next frame of a video; `detected` counts those whom it finds by BlazePose's person
+detector instead.
 
-Judged are 500 people who are alone and in full view: what someone or something hides, or the photo
-cuts off, would be lost in real photos too, and says nothing of how real the people look. The crops
-of the stream that are passed over on the way are judged as well, and all together are reported
-beside them, as `..._of_all`; `..._of_upright` are those of the 500 who neither lie nor stand on
-their hands, which the detector is poor at.
+The main numbers are of 500 people who are alone and in full view: joints that are hidden or cut off
+would be lost in real photos too, and say nothing of how real the people look. The crops of the
+stream between them are judged as well; numbers of all crops end with `_of_all`. Numbers that end
+with `_of_upright` are of those of the 500 who neither lie nor stand on their hands, as the detector
+is poor at both.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,38 +26,41 @@ from jaxtyping import Bool, Float, UInt8
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
+from benchmarks.harness import write
 from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import open_body
-from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS, Landmarks
+from smpler.models.detectors import Landmarks
+from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS
+from smpler.utils.flags import positive, whole
 from smpler.utils.image import CROP_SIZE
 from smpler.utils.paths import display
 
-TARGETS = {"found": 0.95, "pck": 0.92}
 NUM_WORST = 40
+"""Crops that the picture of the worst shows."""
 REACH_BEYOND_JOINTS = 1.15
-"""Radius of the circle round the whole person, hands and feet, by that round the joints."""
+"""Radius of the circle round the whole person, with hands and feet, over that round the joints."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """One crop and what the judge said; pixels of the crop."""
+    """One crop and the judge's answer; pixels of the crop."""
 
     image: UInt8[np.ndarray, "s s 3"]
     labels: Float[np.ndarray, "12 2"]
     shown: Bool[np.ndarray, "12"]
     """Inside the photo, and not behind someone or something else."""
     alone: bool
-    """No other people or objects are about."""
+    """Whether no other people or objects are in the scene."""
     errors: Float[np.ndarray, "12"] | None
-    """In torso lengths; None: not found."""
+    """In torso lengths; None if the person is not found."""
     keypoints: Float[np.ndarray, "12 2"] | None
     detected: bool
-    """Whether judge and detector find them with no hint."""
+    """Whether judge and detector find the person without being given the place."""
 
     @property
     def clear(self) -> bool:
-        """Whether the crop is one of those that count."""
+        """Whether the person is alone and in full view."""
         return self.alone and bool(self.shown.all())
 
     @property
@@ -92,10 +95,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--device", choices=["cpu"], default="cpu", help="the judge runs on the CPU")
-    add("--num", type=int, default=500, help="people alone and in full view")
+    add("--num", type=positive, default=500, help="people alone and in full view")
     add("--split", choices=SPLITS, default="train")
-    add("--seed", type=int, default=0)
-    add("--num_workers", type=int, default=2)
+    add("--seed", type=whole, default=0)
+    add("--num_workers", type=whole, default=2)
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
     add("--out", type=Path, help="picture of the worst crops")
@@ -113,8 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     verdicts = judge_people(judge, stream, args.num, args.num_workers)
     result = summarize(verdicts) | {"split": args.split, "seed": args.seed}
     print_table(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(args.json, result)
     if args.out:
         cv2.imwrite(str(args.out), draw_worst(verdicts)[..., ::-1])
         print(f"worst crops: {display(args.out)}")
@@ -124,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
 def judge_people(
     judge: LandmarkJudge, stream: SyntheticPeople, num: int, num_workers: int
 ) -> list[Verdict]:
-    """Judge the stream's crops until so many of them were clear ones."""
+    """Judge the stream's crops until `num` clear ones were among them."""
     verdicts, progress = [], tqdm(total=num, disable=None)
     for sample in DataLoader(Crops(stream), num_workers=num_workers, batch_size=None):
         verdicts.append(give_verdict(judge, sample))
@@ -135,7 +137,7 @@ def judge_people(
 
 
 def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
-    """Show one crop to the judge, with and without telling where the person is."""
+    """Show one crop to the judge, with and without the person's place."""
     image = np.ascontiguousarray((sample["image"].numpy().transpose(1, 2, 0) * 255).round())
     image = image.astype(np.uint8)
     labels = (sample["keypoints_2d"].numpy()[SEEN_KEYPOINTS, :2] + 1) / 2 * CROP_SIZE
@@ -153,7 +155,7 @@ def give_verdict(judge: LandmarkJudge, sample: dict) -> Verdict:
 def recognised(
     person: Landmarks | None, labels: Float[np.ndarray, "12 2"]
 ) -> tuple[Float[np.ndarray, "12"] | None, Float[np.ndarray, "12 2"] | None]:
-    """Return errors and joints; None when the judge saw nobody, or someone elsewhere."""
+    """Return errors and joints; None if the judge sees nobody, or someone elsewhere."""
     if person is None:
         return None, None
     errors = errors_in_torsos(person, labels, CROP_SIZE)
@@ -182,17 +184,17 @@ def summarize(verdicts: list[Verdict]) -> dict:
 
 
 def print_table(result: dict) -> None:
-    """Print the numbers beside their targets."""
+    """Print the numbers of clear, of upright and of all people."""
     columns = ("", "_of_upright", "_of_all")
-    print(f"{'':16}{'target':>8}{'clear':>8}{'upright':>8}{'all':>8}")
-    print(f"{'people':24}" + "".join(f"{result['people' + c]:8d}" for c in columns))
+    print(f"{'':16}{'clear':>8}{'upright':>8}{'all':>8}")
+    print(f"{'people':16}" + "".join(f"{result['people' + c]:8d}" for c in columns))
     for key in (key for key in result if f"{key}_of_all" in result and key != "people"):
         values = "".join(f"{result.get(key + column, float('nan')):8.3f}" for column in columns)
-        print(f"{key:16}{TARGETS.get(key, ''):>8}{values}")
+        print(f"{key:16}{values}")
 
 
 def draw_worst(verdicts: list[Verdict]) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw the clear crops that are worst, unfound first: labels green, judge red."""
+    """Draw the worst clear crops, people not found first: labels green, judge's joints red."""
 
     def badness(verdict: Verdict) -> float:
         if verdict.errors is None:
@@ -200,14 +202,13 @@ def draw_worst(verdicts: list[Verdict]) -> UInt8[np.ndarray, "h w 3"]:
         return float(np.where(verdict.shown, verdict.errors > 0.2, 0).sum())
 
     tiles = []
-    for verdict in sorted(filter(lambda v: v.clear, verdicts), key=badness, reverse=True)[
-        :NUM_WORST
-    ]:
+    clear = [verdict for verdict in verdicts if verdict.clear]
+    for verdict in sorted(clear, key=badness, reverse=True)[:NUM_WORST]:
         tile = verdict.image.copy()
-        seen = [(verdict.labels, (0, 255, 0))]
+        dots = [(verdict.labels, (0, 255, 0))]
         if verdict.keypoints is not None:
-            seen.append((verdict.keypoints, (255, 0, 0)))
-        for points, color in seen:
+            dots.append((verdict.keypoints, (255, 0, 0)))
+        for points, color in dots:
             for x, y in points:
                 cv2.circle(tile, (round(float(x)), round(float(y))), 2, color, cv2.FILLED)
         tiles.append(tile)

@@ -1,20 +1,19 @@
-"""Triangles to pixels, ours against a plain rasteriser: python -m benchmarks.renderer --device cpu.
+"""Speed of our rasteriser against a plain one: python -m benchmarks.renderer --device cpu.
 
-Bodies in crops of 224 pixels (a batch at a time), and the overlay of a full-HD photo, in turns. The
-baseline draws one triangle after the other into a depth buffer, each on its bounding box, with
-numpy on the CPU, whatever the device. Before that, the two are shown to draw the same picture.
+Both draw bodies in crops of 224 pixels, a batch at a time, and the overlay of a full-HD photo, in
+turns. The baseline draws one triangle after the other into a depth buffer, each on its bounding
+box, with numpy on the CPU, whatever the device. First, both are shown to draw the same picture.
 """
 
 import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from benchmarks.timing import machine, print_table, take_turns, write
+from benchmarks.harness import add_flags, machine, parse, print_table, take_turns, write
 from smpler.models.body import mean_parameters, open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.geometry import rot6d_to_rotmat
@@ -31,14 +30,9 @@ CAM = np.array([1.0, 0.0, -0.05])
 def main(argv: list[str] | None = None) -> dict:
     """Measure, print tables, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--batch", type=int, default=8, help="bodies at a time")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    arguments = parser.parse_args(argv)
+    add_flags(parser, batch=8, rounds=3)
+    arguments = parse(parser, argv)
     device = torch.device(arguments.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
     points, faces = bodies(arguments.batch)
     crops = measure(place(points, CropWindow(0, 0, CROP_SIZE, CROP_SIZE)), faces, device, arguments)
     title = f"{arguments.batch} bodies at {CROP_SIZE} pixels"
@@ -55,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def bodies(count: int) -> tuple[Float[np.ndarray, "b v 3"], Int[np.ndarray, "f 3"]]:
-    """Return the open body's mean pose, each time of another shape; metres, camera frame."""
+    """Return the open body in its mean pose, in several shapes; metres, camera frame."""
     body = open_body()
     rot6d, _ = mean_parameters(body)
     rotmat = rot6d_to_rotmat(torch.from_numpy(rot6d).unflatten(0, (24, 6)))

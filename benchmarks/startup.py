@@ -1,8 +1,8 @@
-"""How long a user waits for the demo's first result: python -m benchmarks.startup --device cpu.
+"""Time until the demo's first result: python -m benchmarks.startup --device cpu.
 
-From the start of the process until all files of one photo are written, on a warm disk: ours, and
-the same demo with the libraries imported first that it once imported (`HEAVY`). They take turns in
-fresh processes. `import torch` alone is the floor.
+From the start of the process until all files of one photo are written, on a warm disk. The baseline
+is the same demo after importing the libraries that it once imported (`HEAVY`). Both take turns in
+fresh processes. `import torch` alone is the least that is possible.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.timing import machine, write
+from benchmarks.harness import machine, write
+from smpler.utils.flags import positive
 from smpler.utils.paths import ROOT, SAMPLES
 
 HEAVY = ("torchvision.ops", "scipy.spatial.transform", "scipy.sparse", "trimesh")
@@ -26,8 +27,8 @@ import importlib, json, sys
 for name in sys.argv[1].split():
     importlib.import_module(name)
 if len(sys.argv) > 2:
-    import demo
-    if demo.main(sys.argv[2:]):
+    from smpler.command import main
+    if main(sys.argv[2:]):
         sys.exit("the demo failed")
 print(json.dumps(sorted(sys.modules)), flush=True)
 """
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--batch", type=int, choices=[1], default=1, help="photos")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args(argv)
     heavy = [name for name in HEAVY if find_spec(name.split(".")[0])]
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def first_result(imports: list[str], device: str) -> tuple[float, set[str]]:
-    """Run the demo on one photo in a new process, after these imports; as `run_timed`."""
+    """Run the demo on one photo in a new process, after some imports, as `run_timed` does."""
     with tempfile.TemporaryDirectory() as folder:
         photo = SAMPLES / "im01.png"
         return run_timed(
@@ -71,7 +72,7 @@ def first_result(imports: list[str], device: str) -> tuple[float, set[str]]:
 
 
 def run_timed(imports: list[str], *arguments: str) -> tuple[float, set[str]]:
-    """Return the seconds until a new process has done it, and the modules that it then holds."""
+    """Run a new process; return its seconds, and the modules that it has imported."""
     command = [sys.executable, "-c", PROGRAM, " ".join(imports), *arguments]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:

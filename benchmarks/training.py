@@ -1,22 +1,21 @@
-"""A training step, ours against the published formulation: python -m benchmarks.training.
+"""Speed and memory of a training step: python -m benchmarks.training.
 
-Time of forward pass, loss, backward pass and Adam, and the memory that the forward pass leaves
-behind for the backward pass; three in turns on the same data: the published
-formulation (float32, eager, contiguous), ours, and ours with --recompute. Memory is compared in
-one precision. Images are noise and labels are zero, which changes neither.
+The time of forward pass, loss, backward pass and Adam, and the memory that the forward pass keeps
+for the backward pass. Three ways take turns on the same data: the published formulation (float32,
+eager, contiguous), ours, and ours with --recompute. Memory is compared in one precision. Images are
+noise and labels are zero, which changes neither time nor memory.
 """
 
 import argparse
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import add_flags, machine, parse, take_turns, write
 from benchmarks.published_model import PublishedSMPLer
-from benchmarks.timing import machine, take_turns, write
 from smpler.models.body import open_body
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, SMPLer, build_smpler
@@ -27,7 +26,7 @@ LEARNING_RATE = 1e-6
 
 def main(argv: list[str] | None = None) -> dict:
     """Measure, print a table, write the numbers."""
-    arguments = parse(argv)
+    arguments = parse_arguments(argv)
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     model = build_smpler(PRESETS[arguments.preset], open_body()).to(device).train()
@@ -44,25 +43,19 @@ def main(argv: list[str] | None = None) -> dict:
     return result
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    add_flags(parser, batch=8)
     parser.add_argument("--preset", choices=list(PRESETS), default="smpler")
     parser.add_argument("--bf16", action="store_true", help="ours in bfloat16")
     parser.add_argument("--compile", action="store_true", help="ours by torch.compile")
     parser.add_argument("--channels_last", action="store_true", help="memory layout of ours")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    arguments = parser.parse_args(argv)
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
-    return arguments
+    return parse(parser, argv)
 
 
 def measure(model: SMPLer, batch: dict[str, Tensor], arguments: argparse.Namespace) -> dict:
-    """Time the three in turns (medians), and weigh what each keeps."""
+    """Time the three ways in turns (medians), and measure the memory that each keeps."""
     size, device = len(batch["image"]), batch["image"].device
     ours = Precision(device, arguments.bf16)
     twin = copy.deepcopy(model)
@@ -104,8 +97,10 @@ class Run:
 
     Args:
         network: what is trained: `model`, or the published formulation round its parts.
-        model: its body makes the loss's targets.
-        recompute: whether its backbone does.
+        model: has the body that the loss poses.
+        batch: images and labels.
+        precision: what the network computes in.
+        recompute: whether the backbone keeps fewer activations and computes them again.
     """
 
     def __init__(
@@ -141,7 +136,7 @@ class Run:
 
 
 def random_batch(size: int, device: torch.device) -> dict[str, Tensor]:
-    """Images of noise, every label annotated and zero."""
+    """Return images of noise, with all labels annotated and zero."""
     generator = torch.Generator().manual_seed(0)
     zeros = {"pose": (72,), "betas": (10,), "keypoints_3d": (14, 4), "keypoints_2d": (14, 3)}
     batch = {name: torch.zeros(size, *shape) for name, shape in zeros.items()}
@@ -152,9 +147,9 @@ def random_batch(size: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def kept_bytes(function: Callable[[], Any], device: torch.device | None = None) -> tuple[int, Any]:
-    """Return how much more memory is held when a function has returned, and what it returned.
+    """Return how much more memory is held after a function has returned, and what it returned.
 
-    On the CPU by the allocator's own record, so that nothing is counted twice or forgotten.
+    On the CPU it is counted by the allocator's own record.
     """
     if device is not None and device.type == "cuda":
         before = torch.cuda.memory_allocated(device)

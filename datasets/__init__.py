@@ -1,4 +1,4 @@
-"""Protocols: which data, which regressor, which metrics, and the rule that a result followed."""
+"""Protocols: the data, the keypoint regressor and the rule behind a result."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,7 +8,7 @@ if __name__ != "smpler.datasets":
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a number means: stored and printed with every result."""
+    """What a result's numbers mean; stored and printed with every result."""
 
     name: str
     train: str | None
@@ -18,7 +18,7 @@ class Protocol:
     regressor: str | None
     """File of the (17, V) keypoint regressor in meta_data/; None: the body's own."""
     rule: str
-    """What is measured against what, in words."""
+    """What is measured, and against what, in words."""
 
     def to_dict(self) -> dict:
         """Return plain values, as results and checkpoints store them."""

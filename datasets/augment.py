@@ -1,8 +1,8 @@
 """Flip, rotate, scale and colour an image together with its keypoints and pose.
 
-What the published training does (SMPLer, Sec. 4.1), step by step: the functions agree with
-`tests/golden/augment.npz`. Photo pixels are those of the labels: x right, y down, (0, 0) is the
-centre of the first pixel.
+This is the augmentation of the published training (SMPLer, Sec. 4.1), step by step:
+`tests/golden/augment.npz` holds its results. Photo pixels are those of the labels: x right, y down,
+(0, 0) is the centre of the first pixel.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,13 @@ MIRRORED_SMPL = list(mirrored(SMPL_NAMES))
 
 FLIP_PROBABILITY = 0.5
 GAIN_SPREAD = 0.4
+"""Largest distance of a colour's gain from 1."""
 ROTATION_SPREAD = 30.0
+"""Standard deviation [degrees]; clipped at two of them."""
 UPRIGHT_PROBABILITY = 0.6
+"""How often a crop is not rotated."""
 SCALE_SPREAD = 0.25
+"""Standard deviation; clipped at one of them."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,11 @@ def crop_image(
 ) -> Float[np.ndarray, "3 {CROP_SIZE} {CROP_SIZE}"]:
     """Cut the window out of a photo, rotated, resized, mirrored and coloured; black outside.
 
-    In float from the photo on: nothing is rounded.
+    All steps are in float: nothing is rounded.
 
     Args:
         image: RGB.
-        window: of the label's centre, and its scale times the augmentation's.
+        window: round the label's centre, at its scale times the augmentation's.
 
     Returns:
         RGB in [0, 1], float32.
@@ -111,9 +115,10 @@ def crop_reduced_image(
     window: CropWindow,
     augmentation: Augmentation,
 ) -> Float[np.ndarray, "3 {CROP_SIZE} {CROP_SIZE}"]:
-    """Do the same to a photo decoded at 1 / reduction of its size, as one affine map in 8 bits.
+    """Do as `crop_image` with a photo decoded at 1 / reduction of its size.
 
-    For training: the smaller photo averages the pixels that `crop_image` would skip.
+    For training: the smaller photo averages the pixels that `crop_image` would skip. It is cut out
+    by one affine map, in 8 bits.
 
     Args:
         window: in pixels of the full photo.

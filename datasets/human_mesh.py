@@ -62,9 +62,10 @@ class HumanMesh(Dataset):
 
     Args:
         path: the yaml file.
-        training: augment, and decode large photos at reduced size; else neither.
+        training: augment, and decode large photos at reduced size.
         seed: of the augmentation.
-        on_bad_sample: `raise`, or in training `skip`: the next good row stands in, and is counted.
+        on_bad_sample: `raise`; in training also `skip`, which replaces a bad row by the next good
+            one and counts it.
 
     Raises:
         FileNotFoundError: the yaml or one of its tables is missing.
@@ -111,7 +112,7 @@ class HumanMesh(Dataset):
 
     @property
     def num_skipped(self) -> int:
-        """How many bad rows were skipped so far, in all workers of this process."""
+        """Number of bad rows skipped so far in all workers of this process."""
         return int(self._skipped.sum())
 
     def augmentation(self, index: int) -> Augmentation:
@@ -154,7 +155,7 @@ class HumanMesh(Dataset):
         self, index: int, data: bytes, window: CropWindow, augmentation: Augmentation
     ) -> Float[np.ndarray, "3 {CROP_SIZE} {CROP_SIZE}"]:
         reduction = 1
-        if self.training:  # the largest that leaves the crop at least its 224 pixels
+        if self.training:  # the largest that leaves the window at least CROP_SIZE pixels
             side = min(window.width, window.height)
             reduction = max(r for r in REDUCTIONS if r == 1 or side >= r * CROP_SIZE)
         image = decode(data, reduction)
@@ -168,7 +169,7 @@ class HumanMesh(Dataset):
 
 
 def decode(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Decode an image to RGB at 1 / reduction of its size, EXIF rotation applied; None: cannot."""
+    """Decode an image to RGB, upright, at 1 / reduction of its size; None if that is impossible."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCTIONS[reduction])
     except cv2.error:

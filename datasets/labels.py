@@ -1,9 +1,9 @@
-"""The annotation of one person, as METRO's TSV labels hold it, checked.
+"""The annotation of one person, read from METRO's TSV labels and checked.
 
 A label is a dict: `center` [x, y] px, `scale` = side of the box / 200, `2d_joints` 24 x 3 (px,
 visibility), `3d_joints` 24 x 4 (metres, confidence), `pose` 72, `betas` 10, `gender`, and
-`has_2d_joints`, `has_3d_joints`, `has_smpl` (0 or 1). Joints may be nested once more. What a label
-does not have may be absent.
+`has_2d_joints`, `has_3d_joints`, `has_smpl` (0 or 1). Joints may be nested in one more list. An
+entry whose flag is 0 may be left out.
 """
 
 import math
@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from smpler.datasets.tsv_file import BadSampleError
-from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES
+from smpler.utils.joints import ANNOTATION_NAMES, NUM_BETAS, NUM_JOINTS
 
-NUM_ANNOTATED, NUM_POSE, NUM_BETAS = len(ANNOTATION_NAMES), 3 * len(SMPL_NAMES), 10
+NUM_ANNOTATED, NUM_POSE = len(ANNOTATION_NAMES), 3 * NUM_JOINTS
 MAX_SCALE = 100.0
-"""A box of 20,000 pixels: what is larger is a mistake, and would fill the memory."""
+"""A box of 20,000 pixels: a larger one is a mistake, and its crop would fill the memory."""
 
 GENDERS = {None: 0, "": 0, "n": 0, "neutral": 0, "m": 1, "male": 1, "f": 2, "female": 2}
 """Gender of a label -> 0 neutral or unknown, 1 male, 2 female."""
@@ -25,14 +25,14 @@ GENDERS = {None: 0, "": 0, "n": 0, "neutral": 0, "m": 1, "male": 1, "f": 2, "fem
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """Annotation in photo pixels and in the camera's frame (x right, y down, z away)."""
+    """An annotation in photo pixels and in the camera's frame (x right, y down, z away)."""
 
     center: Float[np.ndarray, "2"]
     """Middle of the person's box, px."""
     scale: float
     """Side of the square box / 200, px."""
     joints_2d: Float[np.ndarray, "24 3"]
-    """x, y in px, confidence; zeros when there is no such annotation."""
+    """x, y in px, confidence; zeros if not annotated."""
     joints_3d: Float[np.ndarray, "24 4"]
     """x, y, z in metres, confidence."""
     pose: Float[np.ndarray, "72"]
@@ -46,13 +46,15 @@ class Label:
 
     @classmethod
     def parse(cls, label: dict, where: str) -> "Label":
-        """Check a label and bring it into shape.
+        """Check a label and convert it to arrays.
 
         Args:
+            label: as METRO's tables hold it.
             where: file and row, for errors.
 
         Raises:
-            BadSampleError: it lacks something, has a wrong count, or a number is not finite.
+            BadSampleError: an entry is missing, has a wrong count, or holds a number that is not
+                finite.
         """
         has = {name: _flag(label, name, where) for name in ("2d_joints", "3d_joints", "smpl")}
         center = _numbers(label, "center", (2,), True, where)
@@ -88,7 +90,7 @@ def _flag(label: dict, name: str, where: str) -> bool:
 def _numbers(
     label: dict, name: str, shape: tuple[int, ...], needed: bool, where: str
 ) -> np.ndarray:
-    """Return an entry as float64; what is not needed and cannot be used is zeros."""
+    """Return an entry as float64; zeros if it is neither needed nor usable."""
     count = math.prod(shape)
     try:
         values = np.array(label[name], dtype=np.float64).ravel()

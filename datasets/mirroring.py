@@ -1,11 +1,11 @@
-"""Training samples seen in a mirror: left and right change sides."""
+"""Mirrored training samples: left and right change sides."""
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from smpler.datasets.augment import MIRRORED_SMPL
-from smpler.utils.joints import KEYPOINT_NAMES, mirrored
+from smpler.utils.joints import KEYPOINT_NAMES, NUM_JOINTS, mirrored
 
 _KEYPOINTS = list(mirrored(KEYPOINT_NAMES))
 _CHANGES = {
@@ -13,7 +13,7 @@ _CHANGES = {
     "keypoints_3d": (_KEYPOINTS, (-1.0, 1.0, 1.0, 1.0)),
     "pose": (list(MIRRORED_SMPL), (1.0, -1.0, -1.0)),
 }
-"""Whose place each row takes, and the sign of each coordinate."""
+"""Label -> the row that each row becomes a copy of, and the sign of each coordinate."""
 
 
 def mirrored_batch(batch: dict[str, Tensor], flip: Bool[Tensor, "b"]) -> dict[str, Tensor]:
@@ -27,7 +27,8 @@ def mirrored_batch(batch: dict[str, Tensor], flip: Bool[Tensor, "b"]) -> dict[st
         batch["image"] = torch.where(flip[:, None, None, None], image.flip(-1), image)
     for name, (order, signs) in _CHANGES.items():
         if name in batch:
-            value = batch[name].unflatten(1, (24, 3)) if name == "pose" else batch[name]
+            # pose: (b, 72) -> (b, 24, 3), and back below
+            value = batch[name].unflatten(1, (NUM_JOINTS, 3)) if name == "pose" else batch[name]
             other = value[:, order] * torch.tensor(signs, device=value.device)
             value = torch.where(flip[:, None, None], other, value)
             batch[name] = value.flatten(1) if name == "pose" else value

@@ -1,4 +1,4 @@
-"""What a protocol trains and measures on: TSV files, or people rendered as they are asked for.
+"""The data that a protocol trains on and is evaluated on: TSV files, or people rendered on demand.
 
 Samples depend on seed, epoch and index alone, whether they are read or rendered.
 """
@@ -21,20 +21,21 @@ def training_set(
     open_data: Path | None = None,
     amass: Path | None = None,
 ) -> Dataset:
-    """Return the training samples of a protocol; `set_epoch(epoch)` changes what is random in them.
+    """Return the training samples of a protocol; their `set_epoch(epoch)` draws anew.
 
     Args:
-        body: a `smpler.models.body.Body`: who is rendered.
-        on_bad_sample: `raise` or `skip`, of samples that are read.
-        epoch_samples: how many are rendered in an epoch.
-        open_data: folder of `scripts.render_dataset`, to read instead of rendering.
-        amass: AMASS file or folder, for half of the rendered poses.
+        body: the `smpler.models.body.Body` that is rendered.
+        seed: of augmentation and rendering.
+        on_bad_sample: `raise` or `skip`: what to do with rows of files that cannot be used.
+        epoch_samples: how many people are rendered in an epoch.
+        open_data: folder that `scripts.render_dataset` wrote, to read instead of rendering.
+        amass: AMASS file or folder; half of the rendered poses come from it.
 
     Raises:
         FileNotFoundError: the data is not there.
     """
     if protocol.train is None and open_data is None:
-        # here, for scipy comes with them: a second that only rendering needs
+        # Imported here: they import scipy, which takes a second that only rendering needs.
         from smpler.datasets.engine.poses.sampler import PoseSampler
         from smpler.datasets.engine.stream import SyntheticPeople
 
@@ -50,7 +51,7 @@ def training_set(
 
 
 def evaluation_set(protocol: Protocol, body) -> Dataset:
-    """Return the samples that a protocol measures.
+    """Return the samples that a protocol is evaluated on.
 
     Raises:
         FileNotFoundError: the data is not there.

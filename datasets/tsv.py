@@ -1,13 +1,13 @@
-"""METRO's TSV layout (Lin et al., CVPR 2021): samples by number, and a writer.
+"""METRO's TSV layout (Lin et al., CVPR 2021): a reader by sample number, and a writer.
 
 A data set is a yaml file that names four tables:
 
 - `img`: key TAB base64 of a JPEG (in the last column)
-- `label`: key TAB JSON list with one dict, see `smpler.datasets.human_mesh`
+- `label`: key TAB JSON list with one dict, see `smpler.datasets.labels`
 - `hw`: key TAB `[{"height": h, "width": w}]`, or `h w`
 - `linelist`: the rows that belong to the set, one number a line
 
-Composite (`composite: true`): the first three are lists of tables, and the linelist holds
+In a composite set (`composite: true`), the first three are lists of tables, and the linelist holds
 `source TAB row`. Paths are absolute or relative to the yaml's folder.
 """
 
@@ -41,7 +41,7 @@ class TsvDataset:
 
     Raises:
         FileNotFoundError: the yaml or one of its tables is missing.
-        ValueError: the yaml or its linelist is not as it should be.
+        ValueError: the yaml or its linelist has another form.
     """
 
     def __init__(self, path: str | Path):
@@ -127,7 +127,7 @@ class TsvDataset:
             raise BadSampleError(f"{table.where(row)}: no height and width in {text!r}.") from error
 
     def where(self, index: int) -> str:
-        """Return the label's file and row, as errors name a sample."""
+        """Return the label's file and row, which name the sample in errors."""
         source, row = self.locate(index)
         return self.labels[source].where(row)
 
@@ -162,7 +162,7 @@ class TsvDataset:
         sources = numbers[:, 0] if numbers.shape[1] == 2 else np.zeros(len(numbers), np.int64)
         if len(sources) and not 0 <= sources.min() <= sources.max() < len(self.labels):
             raise ValueError(
-                f"{display(path)} speaks of source {sources.max()}, but {display(self.path)} names "
+                f"{display(path)} refers to source {sources.max()}, but {display(self.path)} names "
                 f"{len(self.labels)}, counted from 0."
             )
         return sources, numbers[:, -1]
@@ -191,12 +191,12 @@ def read_yaml(path: Path) -> dict:
 
 
 class TsvWriter:
-    """Writes a data set sample by sample; its names appear when all of it is on the disk.
+    """Writes a data set sample by sample; its files appear when all of it is on the disk.
 
     A context manager: leaving it by an exception removes what was written.
 
     Args:
-        path: the yaml to be; the tables get its stem.
+        path: of the yaml; the tables' names start with its stem.
     """
 
     def __init__(self, path: str | Path):
@@ -228,7 +228,7 @@ class TsvWriter:
             key: its name, without tabs.
             image: the encoded JPEG.
             size: height and width of the photo.
-            label: see `smpler.datasets.human_mesh`; numpy arrays may be in it.
+            label: see `smpler.datasets.labels`; numpy arrays may be in it.
         """
         if "\t" in key or "\n" in key:
             raise ValueError(f"The key {key!r} holds a tab or a line break; rename the image.")
@@ -244,7 +244,7 @@ class TsvWriter:
         self.num_rows += 1
 
     def discard(self) -> None:
-        """Leave nothing behind, because there is nothing worth keeping."""
+        """Write no files when the writer is left."""
         self._discarded = True
 
     def _append(self, name: str, row: bytes) -> None:
@@ -268,7 +268,7 @@ class TsvWriter:
 
 
 def write_composite(path: str | Path, sources: list[Path]) -> None:
-    """Write a composite yaml over single ones, with every sample of each in its linelist.
+    """Write a composite yaml of single ones, with every sample of each in its linelist.
 
     Raises:
         ValueError: a source is composite itself, or lacks a table.

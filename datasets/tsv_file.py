@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class BadSampleError(ValueError):
-    """A row that cannot be used; the message names file and row."""
+    """A row cannot be used; the message names file and row."""
 
 
 class TsvFile:
-    """The rows of one table, by number, through a memory map that each process opens itself."""
+    """The rows of one table by number, through a memory map that each process opens itself."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,7 +39,7 @@ class TsvFile:
 
     @property
     def content(self) -> mmap.mmap | bytes:
-        """The whole file, read only where it is looked at."""
+        """The whole file as a memory map."""
         if self._map is None:
             with self.path.open("rb") as file:
                 empty = os.fstat(file.fileno()).st_size == 0
@@ -77,7 +77,8 @@ class TsvFile:
         """Return where a row starts and ends, without its line break."""
         if not 0 <= row < len(self):
             raise BadSampleError(
-                f"{self.where(row)}: the file has {len(self)} rows; is its linelist another's?"
+                f"{self.where(row)}: the file has {len(self)} rows; does its linelist belong to "
+                "another table?"
             )
         start = int(self.starts[row])
         end = int(self.starts[row + 1]) if row + 1 < len(self) else len(self.content)
@@ -95,7 +96,7 @@ class TsvFile:
             starts = read_numbers(path)[:, 0]
             if self._fits(starts):
                 return starts
-            log.warning("%s does not fit %s; made anew.", display(path), self.path.name)
+            log.warning("%s does not fit %s and is made anew.", display(path), self.path.name)
         starts = find_rows(self.content)
         try:
             write_atomically(path, "".join(f"{start}\n" for start in starts).encode())
@@ -104,7 +105,7 @@ class TsvFile:
         return starts
 
     def _fits(self, starts: Int[np.ndarray, "n"]) -> bool:
-        """Tell whether rows start where an index says, looking at a few of them."""
+        """Say whether rows start where an index says, by a few of them."""
         if len(starts) == 0 or len(self.content) == 0:
             return len(starts) == len(self.content)
         if starts[0] != 0 or starts[-1] >= len(self.content) or (np.diff(starts) <= 0).any():
@@ -150,7 +151,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Tell whether a JPEG or PNG lacks its end; decoders fill the rest with grey."""
+    """Say whether a JPEG or PNG lacks its end; decoders would fill the rest with grey."""
     if data[:2] == b"\xff\xd8":
         return data.rfind(b"\xff\xd9") < _start_of_scan(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n":

@@ -11,30 +11,30 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from smpler.utils.geometry import axis_angle_to_rotmat
+from smpler.utils.geometry import axis_angle_to_rotmat, rotmat_to_rot6d
 from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, NUM_BETAS, SMPL_NAMES, SMPL_PARENTS
-from smpler.utils.paths import META_DATA, display, first_present, require
+from smpler.utils.paths import META_DATA, USER_META_DATA, display, first_present, require
 from smpler.utils.safe_pickle import read_array_pickle, to_array
 
 OPEN_BODY = META_DATA / "open_body.npz"
-H36M_REGRESSOR = META_DATA / "J_regressor_h36m_correct.npy"
-MEAN_PARAMS = META_DATA / "smpl_mean_params.npz"
+H36M_REGRESSOR = USER_META_DATA / "J_regressor_h36m_correct.npy"
+MEAN_PARAMS = USER_META_DATA / "smpl_mean_params.npz"
 SMPL_FILES = (
-    META_DATA / "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl",
-    META_DATA / "SMPL_NEUTRAL.pkl",
-    META_DATA / "SMPL_NEUTRAL.npz",
+    USER_META_DATA / "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl",
+    USER_META_DATA / "SMPL_NEUTRAL.pkl",
+    USER_META_DATA / "SMPL_NEUTRAL.npz",
 )
 
 GENDERED_FILES = {
     "male": (
-        META_DATA / "basicmodel_m_lbs_10_207_0_v1.0.0.pkl",
-        META_DATA / "SMPL_MALE.pkl",
-        META_DATA / "SMPL_MALE.npz",
+        USER_META_DATA / "basicmodel_m_lbs_10_207_0_v1.0.0.pkl",
+        USER_META_DATA / "SMPL_MALE.pkl",
+        USER_META_DATA / "SMPL_MALE.npz",
     ),
     "female": (
-        META_DATA / "basicModel_f_lbs_10_207_0_v1.0.0.pkl",
-        META_DATA / "SMPL_FEMALE.pkl",
-        META_DATA / "SMPL_FEMALE.npz",
+        USER_META_DATA / "basicModel_f_lbs_10_207_0_v1.0.0.pkl",
+        USER_META_DATA / "SMPL_FEMALE.pkl",
+        USER_META_DATA / "SMPL_FEMALE.npz",
     ),
 }
 
@@ -177,11 +177,11 @@ def gendered_bodies(h36m_regressor: np.ndarray) -> tuple[Body, Body]:
     Raises:
         FileNotFoundError: meta_data/ does not hold them.
     """
-    bodies = []
-    for gender, paths in GENDERED_FILES.items():
-        body = load_body(first_present(*paths) or paths[1])
-        bodies.append(replace(body, name=gender).with_h36m_regressor(h36m_regressor))
-    return tuple(bodies)
+    male, female = (
+        replace(load_body(first_present(*paths) or paths[1]), name=gender)
+        for gender, paths in GENDERED_FILES.items()
+    )
+    return male.with_h36m_regressor(h36m_regressor), female.with_h36m_regressor(h36m_regressor)
 
 
 def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndarray, "10"]]:
@@ -194,8 +194,8 @@ def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndar
         with np.load(MEAN_PARAMS, allow_pickle=False) as mean:
             return mean["pose"].astype(np.float32), mean["shape"].astype(np.float32)
     mean_pose = open_body().mean_pose if body.mean_pose is None else body.mean_pose
-    rotmat = axis_angle_to_rotmat(torch.from_numpy(mean_pose).double()).numpy()
-    return rotmat[:, :, :2].reshape(-1).astype(np.float32), np.zeros(NUM_BETAS, np.float32)
+    rotmat = axis_angle_to_rotmat(torch.from_numpy(mean_pose).double())
+    return rotmat_to_rot6d(rotmat).flatten().float().numpy(), np.zeros(NUM_BETAS, np.float32)
 
 
 def load_h36m_regressor(path: str | Path) -> Float[np.ndarray, "17 v"]:

@@ -7,14 +7,15 @@ well as it can: depth, shape, hands and feet.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from smpler.models.detectors.landmarks import FACE, SEEN, LandmarkDetector
+from smpler.models.detectors import LandmarkDetector
 from smpler.models.smpl import SMPL, Estimate
 from smpler.utils.geometry import axis_angle_to_rotmat, project
 from smpler.utils.image import CropWindow
@@ -45,23 +46,37 @@ MISFIT = 1.8
 """Landmarks that no body near the network's reaches are wrong: whose pull stays above this, in the
 mean over the visible ones, stays as estimated. Of 170 people in photos it was 1.4 at most, but 2.3
 of one whose legs were guessed to be where her arms are."""
-SURELY = 0.5
-"""Left and right are swapped if that costs at most so much of what they cost as they are."""
+SWAP_RATIO = 0.5
+"""Left and right landmarks are swapped if the swapped ones cost at most this share of the cost."""
 PERSON_PER_SKELETON = 1.1
 """Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
 them."""
-FITTED = (*SEEN, *FACE)
-"""What landmarks are followed of."""
-FACE_IN_HEAD = ((0.0, 0.03, 0.13), (0.07, 0.04, 0.02), (-0.07, 0.04, 0.02))
-"""Nose and ears from the head's joint, metres, in the head's frame at rest (x left, y up, z ahead);
-the open body's."""
-_JOINTS = [SMPL_NAMES.index(name) for name in SEEN]
+FACE_IN_HEAD = {
+    "Nose": (0.0, 0.03, 0.13),
+    "L_Ear": (0.07, 0.04, 0.02),
+    "R_Ear": (-0.07, 0.04, 0.02),
+}
+"""Points of the face from the head's joint, metres, in the head's frame at rest (x left, y up, z
+ahead); the open body's."""
+POINT_NAMES = (*SMPL_NAMES, *FACE_IN_HEAD)
+"""What landmarks can be followed of."""
 _TO_HEAD = [SMPL_NAMES.index("Head")]
 while _TO_HEAD[0]:
     _TO_HEAD.insert(0, SMPL_PARENTS[_TO_HEAD[0]])
 _HIPS, _SHOULDERS = (
     [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
 )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Landmarks of some people, as seen in their crops; L landmarks of `POINT_NAMES`."""
+
+    names: tuple[str, ...]
+    places: Float[Tensor, "b l 2"]
+    """Crop coordinates, [-1, 1] from edge to edge."""
+    weights: Float[Tensor, "b l"]
+    """How much each counts, [0, 1]; a person with nothing but zeros stays as estimated."""
 
 
 def fit_to_photo(
@@ -79,50 +94,50 @@ def fit_to_photo(
         detector: of the landmarks; who is not found by it stays as estimated. Landmarks count as
             much as it is sure to see them, and not at all outside the photo.
     """
-    places = estimate.joints_2d.new_zeros(len(windows), len(FITTED), 2)
-    weights = estimate.joints_2d.new_zeros(len(windows), len(FITTED))
+    known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
+    places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
+    weights = estimate.joints_2d.new_zeros(len(windows), len(known))
     for number, window in enumerate(windows):
         joints = window.to_photo(estimate.joints_2d[number].double().cpu().numpy())
         hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
         radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
-        found = detector.find(photo, hip, shoulders - hip, radius)
+        found = detector.find(photo, hip, shoulders - hip, float(radius))
         if found is not None:
-            told = np.concatenate([found.keypoints, found.face])
-            places[number] = torch.from_numpy(window.to_crop(told))
-            seen = np.concatenate([found.visibility, found.face_visibility])
-            inside = ((told >= 0) & (told < photo.shape[1::-1])).all(axis=1)
-            weights[number] = torch.from_numpy(seen * inside)
-    places = with_the_estimates_sides(estimate, places, weights)
-    return fit_to_landmarks(smpl, estimate, places, weights)
+            pixels, visibility = found.keypoints[known], found.visibility[known]
+            inside = ((pixels >= 0) & (pixels < photo.shape[1::-1])).all(axis=1)
+            places[number] = torch.from_numpy(window.to_crop(pixels))
+            weights[number] = torch.from_numpy(visibility * inside)
+    evidence = Evidence(tuple(detector.names[number] for number in known), places, weights)
+    return fit_to_landmarks(smpl, estimate, with_the_estimates_sides(estimate, evidence))
 
 
 def fit_to_landmarks(
     smpl: SMPL,
     estimate: Estimate,
-    places: Float[Tensor, "b 15 2"],
-    weights: Float[Tensor, "b 15"],
+    evidence: Evidence,
 ) -> Estimate:
     """Return the estimates with rotations and cameras changed; `energy` is minimised.
 
-    Who cannot be brought onto the landmarks (MISFIT) stays as estimated.
+    A person whose body does not reach the landmarks (MISFIT) stays as estimated.
 
     Args:
+        smpl: the body.
         estimate: `rotmat`, `betas` and `cam` are needed.
-        places: of FITTED, crop coordinates in [-1, 1].
-        weights: of each landmark in [0, 1]; a person with nothing but zeros stays as estimated.
+        evidence: of the same people.
     """
     with torch.inference_mode(False), torch.enable_grad():
         # copies, as what was made in inference mode has no place in a gradient
         rotmat, betas, cam = (getattr(estimate, x).clone() for x in ("rotmat", "betas", "cam"))
-        places, weights = places.clone(), weights.clone()
+        evidence = replace(
+            evidence, places=evidence.places.clone(), weights=evidence.weights.clone()
+        )
         before = smpl.estimate(rotmat, betas, cam, "skeleton")
         turn = torch.zeros_like(before.joints).requires_grad_()
         change = torch.zeros_like(cam).requires_grad_()
-        minimise(lambda: energy(smpl, before, turn, change, places, weights).sum(), [turn, change])
+        minimise(lambda: energy(smpl, before, turn, change, evidence).sum(), [turn, change])
     with torch.no_grad():
         after = changed(smpl, before, turn, change, "skeleton")
-        left = (weights * pull(points_2d(after) - places)).sum(dim=1)
-        fits = (left < MISFIT * weights.sum(dim=1))[:, None]
+        fits = (misfit(after, evidence) < MISFIT * evidence.weights.sum(dim=1))[:, None]
         turn, change = torch.where(fits[..., None], turn, 0), torch.where(fits, change, 0)
         return changed(smpl, before, turn, change, "mesh")
 
@@ -150,8 +165,7 @@ def energy(
     before: Estimate,
     turn: Float[Tensor, "b 24 3"],
     change: Float[Tensor, "b 3"],
-    places: Float[Tensor, "b 15 2"],
-    weights: Float[Tensor, "b 15"],
+    evidence: Evidence,
 ) -> Float[Tensor, "b"]:
     """Return what is minimised for each person: landmarks' pull, and every change by its scatter.
 
@@ -163,7 +177,7 @@ def energy(
     after = changed(smpl, before, turn, change, "skeleton")
     depths = [x.joints[..., 2] - x.joints[:, :1, 2] for x in (after, before)]
     return (
-        (weights * pull(points_2d(after) - places)).sum(dim=1)
+        misfit(after, evidence)
         + (turn[:, 0] / ROOT_SCATTER).square().sum(dim=1)
         + (turn[:, 1:] / ROTATION_SCATTER).square().sum(dim=(1, 2))
         + ((depths[0] - depths[1]) / DEPTH_SCATTER).square().sum(dim=1)
@@ -171,16 +185,24 @@ def energy(
     )
 
 
-def points_2d(estimate: Estimate) -> Float[Tensor, "b 15 2"]:
-    """Return where an estimate has FITTED, crop coordinates."""
+def misfit(estimate: Estimate, evidence: Evidence) -> Float[Tensor, "b"]:
+    """Return what the landmarks cost each person, in squared scatters."""
+    difference = points_2d(estimate, evidence.names) - evidence.places  # (b, l, 2)
+    return (evidence.weights * pull(difference)).sum(dim=1)
+
+
+def points_2d(estimate: Estimate, names: Sequence[str]) -> Float[Tensor, "b l 2"]:
+    """Return where an estimate has points of `POINT_NAMES`, crop coordinates."""
     turned = estimate.rotmat[:, _TO_HEAD[0]]
-    for joint in _TO_HEAD[1:]:
+    for joint in _TO_HEAD[1:]:  # (b, 3, 3) each: the head's rotation in the camera's frame
         turned = turned @ estimate.rotmat[:, joint]
-    face = turned.new_tensor(FACE_IN_HEAD) @ turned.mT + estimate.joints[:, _TO_HEAD[-1:]]
-    return torch.cat([estimate.joints_2d[:, _JOINTS], project(face, estimate.cam)], dim=1)
+    offsets = turned.new_tensor(list(FACE_IN_HEAD.values()))
+    face = offsets @ turned.mT + estimate.joints[:, _TO_HEAD[-1:]]  # (b, 3 points, 3)
+    points = torch.cat([estimate.joints_2d, project(face, estimate.cam)], dim=1)
+    return points[:, [POINT_NAMES.index(name) for name in names]]
 
 
-def pull(difference: Float[Tensor, "b 15 2"]) -> Float[Tensor, "b 15"]:
+def pull(difference: Float[Tensor, "b l 2"]) -> Float[Tensor, "b l"]:
     """Return what landmarks cost by their distance from the joints, in squared scatters.
 
     Geman and McClure's function: the square at first, at rest near OUTLIER squared in the end.
@@ -202,16 +224,16 @@ def changed(
     return smpl.estimate(before.rotmat @ axis_angle_to_rotmat(turn), before.betas, cam, parts)
 
 
-def with_the_estimates_sides(
-    estimate: Estimate, places: Float[Tensor, "b 15 2"], weights: Float[Tensor, "b 15"]
-) -> Float[Tensor, "b 15 2"]:
+def with_the_estimates_sides(estimate: Estimate, evidence: Evidence) -> Evidence:
     """Swap left and right landmarks of people whom the two networks see from opposite sides.
 
     Against the light a front looks like a back. Then the landmarks are right places under wrong
     names, and would turn the body inside out.
     """
-    other = places[:, list(mirrored(FITTED))]
-    as_told, swapped = (
-        (weights * pull(points_2d(estimate) - x)).sum(dim=1) for x in (places, other)
+    places = evidence.places
+    other = places[:, list(mirrored(evidence.names))]
+    as_given, swapped = (
+        misfit(estimate, replace(evidence, places=candidate)) for candidate in (places, other)
     )
-    return torch.where((swapped < SURELY * as_told)[:, None, None], other, places)
+    is_swapped = (swapped < SWAP_RATIO * as_given)[:, None, None]  # (b, 1, 1)
+    return replace(evidence, places=torch.where(is_swapped, other, places))

@@ -62,6 +62,8 @@ class SMPLLoss(nn.Module):
         """Return the weighted terms by name; their sum is what is minimised."""
         if "target_rotmat" not in batch:
             batch = self.with_target(batch, vertices=estimate.vertices is not None)
+        # a body without a keypoint regressor cannot be trained on
+        assert estimate.keypoints_3d is not None and estimate.keypoints_2d is not None
         has_smpl, has_3d = batch["has_smpl"], batch["has_keypoints_3d"]
         keypoints_3d, confidence_3d = batch["keypoints_3d"].split([3, 1], dim=-1)
         keypoints_2d, confidence_2d = batch["keypoints_2d"].split([2, 1], dim=-1)
@@ -77,6 +79,7 @@ class SMPLLoss(nn.Module):
             "rotmat": _mean_over((estimate.rotmat - batch["target_rotmat"]).abs(), has_smpl),
         }
         if estimate.vertices is not None:
+            assert estimate.pelvis is not None
             vertices = estimate.vertices - estimate.pelvis[:, None]
             terms["vertices"] = _mean_over((vertices - batch["target_vertices"]).abs(), has_smpl)
         if self.weights["betas"]:

@@ -71,8 +71,18 @@ class SMPL(nn.Module):
             joints gives no keypoints.
     """
 
-    v_template: Float[Tensor, "v 3"]
     faces: Int[Tensor, "f 3"]
+    keypoint_rows: Int[Tensor, "15"]
+    """Rows of the regressor that give the keypoints, then the pelvis."""
+    parents: Int[Tensor, "23"]
+    parent_place: Int[Tensor, "24"]
+    v_template: Float[Tensor, "v 3"]
+    blend_shapes: Float[Tensor, "217 3*v"]
+    lbs_weights: Float[Tensor, "v 24"]
+    joint_template: Float[Tensor, "24 3"]
+    joint_shapedirs: Float[Tensor, "10 72"]
+    h36m_regressor: Float[Tensor, "17 v"]
+    """Absent when the body has none."""
 
     def __init__(self, body: Body):
         super().__init__()
@@ -82,7 +92,7 @@ class SMPL(nn.Module):
         self.register_buffer("keypoint_rows", rows, persistent=False)
         self.register_buffer("parents", torch.tensor(SMPL_PARENTS[1:]), persistent=False)
         self.register_buffer("parent_place", torch.tensor(_PARENT_PLACE), persistent=False)
-        self._folded = None
+        self._folded: tuple[Tensor, Tensor, Tensor] | None = None
         for name, value in self._float_arrays().items():
             self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
 
@@ -220,8 +230,9 @@ class SMPL(nn.Module):
         template = torch.einsum("jkv,vc->jck", weights, self.v_template[used].double())
         shapes = self.blend_shapes.unflatten(1, (3, -1))[..., used].double()
         basis = torch.einsum("jkv,fcv->fjck", weights, shapes)
-        folded = template.flatten(0, 1), basis.flatten(1), weights.sum(dim=2)
-        return tuple(array.to(self.v_template.dtype) for array in folded)
+        dtype = self.v_template.dtype
+        mass = weights.sum(dim=2)
+        return template.flatten(0, 1).to(dtype), basis.flatten(1).to(dtype), mass.to(dtype)
 
     def average_with_mirrored(self, estimate: Estimate, mirrored: Estimate) -> Estimate:
         """Average an estimate with the one of the mirrored crop, and pose the body anew.

@@ -1,16 +1,13 @@
 """SMPLer (Xu, Liu, Yan, TPAMI 2024): one image in; a posed body out, refined in stages."""
 
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from smpler.models.attention import MultiHeadAttention
-from smpler.models.backbones.blazepose import BlazePoseBackbone
-from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
-from smpler.models.backbones.hrnet import WIDTHS, HRNet
+from smpler.models.backbones import BACKBONES, Backbone
 from smpler.models.body import Body, mean_parameters
 from smpler.models.regressor import IterativeRegressor
 from smpler.models.smpl import SMPL, Estimate
@@ -18,13 +15,6 @@ from smpler.models.transformer import QueryEmbedding, TransformerBlock
 from smpler.utils.geometry import rot6d_to_rotmat
 
 IMAGE_SIZE = 224
-BACKBONES = {
-    **{f"hrnet-{name}": partial(HRNet, width) for name, width in WIDTHS.items()},
-    **{f"efficientnet-{name}": partial(EfficientNetLite, name) for name in SCALES},
-    "blazepose-full": BlazePoseBackbone,
-}
-"""Each gives maps, each half as wide as the one before (the paper's: four), and tells how wide the
-finest of a 224-pixel crop is, the maps' channels, and the pixels it expects."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +46,12 @@ class SMPLerConfig:
 
 
 PRESETS = {
-    "smpler": SMPLerConfig(backbone="hrnet-w32"),
-    "smpler-l": SMPLerConfig(backbone="hrnet-w48"),
-    "smpler-lite": SMPLerConfig(backbone="efficientnet-lite0"),
-    "smpler-blaze": SMPLerConfig(backbone="blazepose-full"),
-    "smpler-backbone": SMPLerConfig(backbone="hrnet-w32", num_blocks=0),
-    "smpler-l-backbone": SMPLerConfig(backbone="hrnet-w48", num_blocks=0),
-    "smpler-lite-backbone": SMPLerConfig(backbone="efficientnet-lite0", num_blocks=0),
-    "smpler-blaze-backbone": SMPLerConfig(backbone="blazepose-full", num_blocks=0),
+    row.preset + suffix: SMPLerConfig(backbone, num_blocks=num_blocks)
+    for suffix, num_blocks in (("", 3), ("-backbone", 0))
+    for backbone, row in BACKBONES.items()
+    if row.preset
 }
+"""The paper's SMPLer and SMPLer-L, the same on other backbones, and their stage-1 models."""
 
 
 def build_smpler(config: SMPLerConfig, body: Body) -> "SMPLer":
@@ -95,18 +82,19 @@ class SMPLer(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.backbone = BACKBONES[config.backbone]()
-        mean, std = (torch.tensor(x) for x in (self.backbone.pixel_mean, self.backbone.pixel_std))
+        self.backbone = backbone = BACKBONES[config.backbone].make()
+        assert isinstance(backbone, Backbone)
+        mean, std = (torch.tensor(x) for x in (backbone.pixel_mean, backbone.pixel_std))
         self.register_buffer("mean", mean[:, None, None], persistent=False)
         self.register_buffer("std", std[:, None, None], persistent=False)
-        channels = self.backbone.channels
+        channels = backbone.channels
         self.regressor = IterativeRegressor(channels[-1], mean_rot6d, mean_betas)
         if config.num_blocks:
             self.query_embedding = QueryEmbedding(channels[-1], config.dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 channels,
-                side=self.backbone.finest_side,
+                side=backbone.finest_side,
                 dim=config.dim,
                 num_units=config.num_units,
                 num_heads=config.num_heads,
@@ -135,8 +123,11 @@ class SMPLer(nn.Module):
         Returns:
             One estimate per stage: the initial one, then one per block; the last is the answer.
         """
-        features = self.backbone((images - self.mean) / self.std)
-        return self.estimate(features, all_stages, with_vertices)
+        return self.estimate(self.encode(images), all_stages, with_vertices)
+
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the backbone's maps, finest first, of RGB in [0, 1]."""
+        return self.backbone((images - self.mean) / self.std)
 
     def estimate(
         self,
@@ -163,38 +154,6 @@ class SMPLer(nn.Module):
                 parts = before_last if number < len(self.blocks) else body
                 estimates.append(self.smpl.estimate(rotmat, betas, cam, parts))
         return estimates
-
-    def optimize_for_inference(
-        self,
-        dtype: torch.dtype = torch.float32,
-        backend: str = "torch",
-        compile: bool = False,
-        cuda_graphs: bool | None = None,
-    ) -> nn.Module:
-        """Return a faster copy for inference on this device; this model stays as it is.
-
-        Batch norm is folded into the convolutions, which run in channels-last memory; the blocks'
-        attention layers run side by side; on a GPU the launches are recorded as CUDA graphs for
-        batches of 1, 8, 32 and 128. In float32 the copy is compared with the plain model first.
-        This takes about two seconds; `backend="onnxruntime"` and `compile` take much longer.
-
-        Args:
-            dtype: torch.float16 or bfloat16 computes backbone and blocks in it, for hardware that
-                has it; bfloat16 rounds eight times as coarsely.
-            backend: `onnxruntime` lets ONNX Runtime compute everything, on CPUs; the model is
-                exported first, for less than a minute.
-            compile: also use torch.compile, which takes about two minutes for each size of batch.
-            cuda_graphs: record launches; by default on GPUs.
-
-        Raises:
-            ValueError: the choices do not go together on this device.
-            RuntimeError: the copy differs from the plain model by more than 1e-4.
-        """
-        from smpler.models.inference.optimize import (
-            optimize_for_inference,  # which imports this module
-        )
-
-        return optimize_for_inference(self, dtype, backend, compile, cuda_graphs)
 
 
 def set_dropout(model: SMPLer, probability: float) -> None:

@@ -192,13 +192,7 @@ class TransformerBlock(nn.Module):
             The new queries, then the updates: a 6D rotation of each joint (multiplied from the
             right), and what is added to betas and camera.
         """
-        maps = [
-            # LayerNorm over channels: (b, d, s, s) -> (b, s, s, d)
-            norm(project(feature).permute(0, 2, 3, 1))
-            for project, norm, feature in zip(
-                self.map_projections, self.map_norms, features, strict=True
-            )
-        ]
+        maps = self._project_maps(features)
         at_joint, windows, offsets = sample_joints(maps[0], joints_2d)
         joint_feature = self.joint_feature(at_joint)
         everyone = joint_feature.mean(dim=1, keepdim=True).expand(-1, 2, -1)
@@ -213,6 +207,17 @@ class TransformerBlock(nn.Module):
         joints, betas, cam = queries.split([NUM_JOINTS, 1, 1], dim=1)
         rot6d = self.rot6d_head(joints)
         return queries, rot6d, self.betas_head(betas)[:, 0], self.cam_head(cam)[:, 0]
+
+    def _project_maps(
+        self, features: list[Float[Tensor, "b _ _ _"]]
+    ) -> list[Float[Tensor, "b _ _ d"]]:
+        """Bring every map to the queries' width and normalise it over its channels."""
+        return [
+            norm(project(feature).permute(0, 2, 3, 1))  # (b, d, s, s) -> (b, s, s, d)
+            for project, norm, feature in zip(
+                self.map_projections, self.map_norms, features, strict=True
+            )
+        ]
 
     def _add_positions(self, maps: list[Float[Tensor, "b _ _ d"]]) -> list[Float[Tensor, "b _ d"]]:
         """Add the learned position, pooled to each map's side, and flatten the maps."""

@@ -19,12 +19,14 @@ from tqdm import tqdm
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.flags import positive, whole
 from smpler.utils.image import CROP_SIZE, write_image
 from smpler.utils.joints import KEYPOINT_NAMES
 from smpler.utils.paths import display
 from smpler.utils.visualize import contact_sheet, draw_skeleton
 
 MAX_NAMED = 20
+"""Broken rows that are printed."""
 HEAD = KEYPOINT_NAMES.index("Head")
 ANKLES = [KEYPOINT_NAMES.index(name) for name in ("L_Ankle", "R_Ankle")]
 GENDERS = ("no gender", "male", "female")
@@ -35,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("yaml", type=Path, help="the data set")
     parser.add_argument("--sheet", type=Path, help="PNG for the contact sheet")
-    parser.add_argument("--num", type=int, default=24, help="crops on the sheet")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that read")
+    parser.add_argument("--num", type=positive, default=24, help="crops on the sheet")
+    parser.add_argument("--num_workers", type=whole, default=0, help="processes that read")
     arguments = parser.parse_args(argv)
     try:
         data = HumanMesh(arguments.yaml, training=False)
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Rows(Dataset):
-    """What is to be said about each sample, as plain numbers."""
+    """The facts that are reported of each sample, as plain numbers and texts."""
 
     def __init__(self, data: HumanMesh):
         self.data = data
@@ -116,7 +118,7 @@ HAS = {"2D": "has_keypoints_2d", "3D": "has_keypoints_3d", "SMPL": "has_smpl"}
 
 
 def report(rows: list[dict]) -> Iterator[str]:
-    """Yield what the good rows hold: counts, ranges, and what looks wrong."""
+    """Yield lines on the good rows: counts, ranges, and what looks wrong."""
     has = Counter(name for row in rows for name in row["has"])
     yield "annotated: " + ", ".join(f"{name} {has[name]}" for name in HAS)
     genders = Counter(row["gender"] for row in rows)

@@ -1,7 +1,7 @@
-"""Several data sets as one: python -m scripts.combine_datasets --out YAML SOURCE.yaml [...].
+"""Combine data sets into one: python -m scripts.combine_datasets --out YAML SOURCE.yaml [...].
 
-Writes a composite yaml over the sources' tables, which stay where they are: nothing is copied. Such
-is the published mixed training set, `datasets/Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml`.
+Writes a composite yaml over the sources' tables, which stay where they are: nothing is copied. The
+published mixed training set, `datasets/Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml`, is of this kind.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the converters to METRO's TSV layout share: labels, boxes, photos, counts."""
+"""The part that the converters to METRO's TSV layout share: labels, boxes, photos, counts."""
 
 import argparse
 import sys
@@ -16,15 +16,13 @@ from tqdm import tqdm
 from smpler.datasets.labels import Label
 from smpler.datasets.tsv import TsvWriter
 from smpler.datasets.tsv_file import BadSampleError
-from smpler.utils.image import BOX_MARGIN
+from smpler.utils.image import BOX_MARGIN, Box
 from smpler.utils.joints import ANNOTATION_NAMES
 from smpler.utils.paths import display
 
 JPEG_QUALITY = 95
 MAX_NAMED = 5
-
-Box = tuple[float, float, float, float]
-"""x, y of the top-left corner, width, height; photo pixels."""
+"""Dropped photos that are printed for each reason."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,9 @@ def convert(samples: Iterable[Sample | Dropped], out: Path, notes: Iterable[str]
     """Write a data set; print what it holds, what was dropped, and what could not be filled.
 
     Args:
-        out: the yaml to be.
-        notes: what the source does not have, in words.
+        samples: people, in the order of the rows.
+        out: the yaml to write.
+        notes: sentences on what the source lacks.
 
     Returns:
         0, or 1 when not a single sample could be written.
@@ -99,7 +98,7 @@ def _plain(label: dict) -> dict:
 
 @lru_cache(maxsize=8)
 def read_photo(path: Path) -> tuple[bytes, tuple[int, int]] | str:
-    """Return a photo as JPEG (a JPEG unchanged) with its height and width, or why there is none."""
+    """Return a photo as JPEG (a JPEG unchanged) with height and width, or why there is none."""
     if not path.is_file():
         return "photos that are missing"
     data = path.read_bytes()
@@ -120,7 +119,7 @@ def make_label(
     gender: str | None = None,
     scale: float | None = None,
 ) -> dict:
-    """Return a label; what is None is filled with zeros and marked as absent.
+    """Return a label; parts that are None are filled with zeros and marked as absent.
 
     Args:
         box: of the person; the crop's side is 1.2 times its longer side.
@@ -144,16 +143,16 @@ def make_label(
 
 
 def box_round(points: Float[np.ndarray, "n 2"]) -> Box:
-    """Return the smallest box that holds the points."""
+    """Return the smallest box that contains the points."""
     low, high = points.min(axis=0), points.max(axis=0)
     return (*low.tolist(), *(high - low).tolist())
 
 
 def by_name(points: dict[str, Float[np.ndarray, "n"]], columns: int) -> np.ndarray:
-    """Put named joints in the annotation's order; the others are zeros.
+    """Put named joints into the annotation's order; the others are zeros.
 
     Raises:
-        ValueError: a name is none of the 24.
+        ValueError: a name is none of the 24 annotated joints.
     """
     joints = np.zeros((len(ANNOTATION_NAMES), columns))
     for name, point in points.items():

@@ -1,14 +1,14 @@
-"""3DPW's original download to METRO's TSV layout.
+"""Convert 3DPW's original download to METRO's TSV layout.
 
     python -m scripts.convert_3dpw --root 3DPW --split test --out datasets/3dpw/test_has_gender.yaml
 
 Reads `sequenceFiles/SPLIT/*.pkl` and `imageFiles/` (von Marcard et al., ECCV 2018) without running
 anything of the pickles. Frames whose camera was not aligned to the image are dropped, as SPIN and
-METRO do. Poses are given in the world: the global rotation is turned into the camera's frame.
+METRO do. 3DPW's poses are in the world's frame: global rotations are turned into the camera's.
 
 With SMPL (`--body`, or `--body_male` and `--body_female`) and a 17-joint regressor (`--regressor`)
-the 2D and 3D joints are those of the posed body; without, 2D joints are 3DPW's own detections and
-there are no 3D joints, so that a test set made so measures MPVE only.
+the 2D and 3D joints are those of the posed body. Without them, the 2D joints are 3DPW's own
+detections and there are no 3D joints: such a test set measures MPVE only.
 """
 
 import argparse
@@ -34,7 +34,7 @@ OPENPOSE_NAMES = (
 )  # fmt: skip
 """The 18 joints of `poses2d` (OpenPose's COCO order)."""
 DETECTED = tuple(name for name in OPENPOSE_NAMES if name != "Neck")
-"""Those that are the annotation's; OpenPose's neck is the middle of the shoulders."""
+"""Those that the annotation has too; OpenPose's neck, the middle of the shoulders, is another."""
 REGRESSED = tuple(name for name in H36M_NAMES if name in ANNOTATION_NAMES)
 FIELDS = ("sequence", "poses", "trans", "betas", "genders", "poses2d", "cam_poses",
           "campose_valid", "cam_intrinsics")  # fmt: skip

@@ -1,4 +1,4 @@
-"""COCO keypoints to METRO's TSV layout.
+"""Convert COCO keypoints to METRO's TSV layout.
 
     python -m scripts.convert_coco --json FILE --images DIR --out YAML
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.conversion import Dropped, Sample, by_name, convert, make_label, run
+from smpler.utils.flags import whole
 from smpler.utils.joints import ANNOTATION_NAMES
 from smpler.utils.paths import display
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="keypoint annotations")
     parser.add_argument("--images", type=Path, required=True, help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
-    parser.add_argument("--min_keypoints", type=int, default=6, help="fewer are dropped")
+    parser.add_argument("--min_keypoints", type=whole, default=6, help="drops people with fewer")
     return run(
         lambda a: convert(people(a.json, a.images, a.min_keypoints), a.out, [NOTE]), parser, argv
     )

@@ -1,9 +1,9 @@
-"""Your own photos to METRO's TSV layout.
+"""Convert your own photos and labels to METRO's TSV layout.
 
     python -m scripts.convert_folder --images DIR --json FILE --out YAML
 
-FILE is a list with one entry for each person; everything but `image` is optional, though a box or
-2D keypoints must say where the person is:
+FILE is a list with one entry for each person. Everything but `image` is optional, but a box or 2D
+keypoints must say where the person is:
 
     [{"image": "a.jpg",                            path below DIR
       "box": [x, y, width, height],                px, the person without margin
@@ -13,8 +13,8 @@ FILE is a list with one entry for each person; everything but `image` is optiona
       "gender": "m"}]                                              m, f or n
 
 Camera frame: x right, y down, z away; someone upright who faces the camera has a global rotation of
-about (pi, 0, 0). Names: `smpler.utils.joints.ANNOTATION_NAMES`. 3D keypoints may have any origin,
-but the 3D Pelvis belongs to them (else the middle of the hips stands in).
+about (pi, 0, 0). Names: `smpler.utils.joints.ANNOTATION_NAMES`. 3D keypoints may have any origin;
+if Pelvis is not among them, the middle of the hips replaces it.
 """
 
 import argparse
@@ -34,9 +34,11 @@ PELVIS, *HIPS = (ANNOTATION_NAMES.index(name) for name in ("Pelvis", "L_Hip", "R
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=Path, required=True, help="folder of the photos")
-    parser.add_argument("--json", type=Path, required=True, help="people, see above")
+    parser.add_argument("--json", type=Path, required=True, help="people, as described above")
     parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
     return run(lambda a: convert(people(a.json, a.images), a.out), parser, argv)
 
@@ -45,7 +47,7 @@ def people(path: Path, images: Path) -> Iterator[Sample | Dropped]:
     """Yield the people in order of the file.
 
     Raises:
-        ValueError: the file is no list of people, or an entry is not as documented.
+        ValueError: the file is no list of people, or an entry is not as documented above.
     """
     try:
         entries = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""SPIN's npz files to METRO's TSV layout.
+"""Convert SPIN's npz files to METRO's TSV layout.
 
     python -m scripts.convert_spin_npz --npz FILE --images DIR --out YAML
 
@@ -22,15 +22,18 @@ SHAPES = {
     "imgname": (), "center": (2,), "scale": (), "part": (24, 3), "S": (24, 4), "pose": (72,),
     "shape": (10,), "has_smpl": (), "gender": (),
 }  # fmt: skip
-"""Array -> shape of each sample's entry; the first three are needed."""
+"""Array -> shape of each sample's entry."""
 NEEDED = ("imgname", "center", "scale")
+"""Arrays that every file must have."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--npz", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True, help="folder that imgname starts at")
+    parser.add_argument(
+        "--images", type=Path, required=True, help="folder that imgname is relative to"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
     return run(_convert, parser, argv)
 
@@ -52,7 +55,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Return the known arrays of an npz.
 
     Raises:
-        ValueError: it is no such file, lacks an array, or one has another shape.
+        ValueError: it is no npz, lacks an array, or an array has another shape.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -98,7 +101,7 @@ def people(arrays: dict[str, np.ndarray], images: Path) -> Iterator[Sample | Dro
 
 
 def gender(value) -> str | None:
-    """Return m or f, as SPIN spells it; None when it says something else."""
+    """Return m or f, as SPIN spells them; None for anything else."""
     text = value.decode() if isinstance(value, bytes) else str(value)
     return text if text in ("m", "f") else None
 

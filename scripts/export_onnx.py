@@ -1,4 +1,4 @@
-"""Export a model to a file that needs none of this code: python -m scripts.export_onnx.
+"""Export a model to a file that runs without this code: python -m scripts.export_onnx.
 
 `smpler.onnx` runs in ONNX Runtime, OpenVINO or TensorRT without torch; `--format torch` writes a
 torch.export program. Both take any number of crops at once.
@@ -43,9 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     out = arguments.out or Path("smpler").with_suffix(SUFFIXES[arguments.format])
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", module="torch|onnx|copyreg"
-            )  # not the user's business
+            # of the exporter's own code, which users cannot change
+            warnings.filterwarnings("ignore", module="torch|onnx|copyreg")
             model = load_model(arguments.preset, arguments.checkpoint, arguments.body)
             error = export(model, out, arguments.format)
     except (OSError, ValueError, ImportError) as error:
@@ -69,10 +68,10 @@ class ExportedSMPLer(nn.Module):
 
 
 def export(model: SMPLer, out: Path, format: str) -> float:
-    """Write a model on the CPU, which is spent by that: batch norm is folded into it.
+    """Write a model; it cannot be trained afterwards, as batch norm is folded into it.
 
     Args:
-        model: in eval mode.
+        model: on the CPU, in eval mode.
         out: the file.
         format: a name in `SUFFIXES`.
 
@@ -116,7 +115,7 @@ def check(expected: Estimate, found: Sequence[Tensor], out: Path) -> float:
     ]
     error = torch.stack(errors).max().item()  # not Python's max, which passes over nan
     if not error < TOLERANCE:
-        raise RuntimeError(f"{out} differs from the model by {error:.2g}, do not use it.")
+        raise RuntimeError(f"{out} differs from the model by {error:.2g}; do not use it.")
     return error
 
 
@@ -127,7 +126,7 @@ def write_onnx(program: torch.export.ExportedProgram, out: Path) -> None:
         input_names=[INPUT],
         output_names=list(OUTPUTS),
         dynamo=True,
-        optimize=False,  # minutes; the runtime does it in seconds when it loads the file
+        optimize=False,  # takes minutes; the runtime does it in seconds when it loads the file
         verbose=False,
     )
     converted.save(out, external_data=False)
@@ -137,7 +136,7 @@ def run_onnx(path: Path, images: Float[Tensor, "b 3 224 224"]) -> list[Tensor]:
     """Return what the file answers, in the order of `OUTPUTS`."""
     onnxruntime = import_onnx_runtime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # what it cannot fold into constants is not worth a warning
+    options.log_severity_level = 3  # no warnings of what it cannot fold into constants
     session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
     return [torch.from_numpy(x) for x in session.run(list(OUTPUTS), {INPUT: images.numpy()})]
 

@@ -1,7 +1,7 @@
 """Link data sets from a store into datasets/: python -m scripts.link_data STORE.
 
-Each known folder of the store is linked under its published name; what is missing is listed. It
-can be repeated: links are renewed, folders of yours are left alone.
+Each known folder of the store is linked under its published name; missing ones are listed. When
+repeated, it renews links and leaves your own folders alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ KNOWN = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Link what is there; return 1 when something is missing, 2 when nothing could be linked."""
+    """Link the folders; return 1 when one is missing, 2 when the store cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path, help="folder that holds the data sets' folders")
     arguments = parser.parse_args(argv)

@@ -1,8 +1,8 @@
-"""Small data sets laid out as the published ones: python -m scripts.make_toy_data --out DIR.
+"""Make small data sets laid out as the published ones: python -m scripts.make_toy_data --out DIR.
 
-The open body, plainly shaded, in random simple poses before clouds of colour, with exact labels.
-Nothing is downloaded or licensed; the same seed gives the same files. Then
-`SMPLER_DATASETS=DIR python main.py ...` trains and evaluates on them.
+Pictures show the open body, plainly shaded, in random simple poses before clouds of colour; labels
+are exact. Nothing is downloaded, no licence is needed, and the same seed gives the same files.
+Afterwards `SMPLER_DATASETS=DIR python main.py ...` trains and evaluates on them.
 """
 
 import argparse
@@ -19,21 +19,23 @@ from scipy.spatial.transform import Rotation
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
+from smpler.utils.flags import positive, whole
 from smpler.utils.image import BOX_MARGIN
 from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES
 from smpler.utils.rasterizer import rasterize
 
 PELVIS = ANNOTATION_NAMES.index("Pelvis")
 SUPERSAMPLING = 2
+"""Pictures are drawn at this many times their size."""
 CLOTHES = {
     "shirt": ("Spine1", "Spine2", "Spine3", "L_Collar", "R_Collar", "L_Shoulder", "R_Shoulder"),
     "trousers": ("Pelvis", "L_Hip", "R_Hip", "L_Knee", "R_Knee"),
     "shoes": ("L_Ankle", "R_Ankle", "L_Foot", "R_Foot"),
 }
-"""Joints whose vertices wear something; the others show skin."""
+"""Garment -> joints whose vertices it covers; the others show skin."""
 
 ARMS_DOWN = {"L_Shoulder": (0, 0, -1.1), "R_Shoulder": (0, 0, 1.1)}
-"""Axis-angle, radians, from the rest pose's arms held sideways."""
+"""Axis-angle, radians, that brings the arms down from the rest pose, in which they are spread."""
 SPREADS = {"Hip": 0.35, "Knee": 0.25, "Shoulder": 0.45, "Elbow": 0.5, "Spine1": 0.1, "Head": 0.15}
 """Standard deviation [rad] of each axis of the joints that move."""
 
@@ -62,14 +64,12 @@ MIXED_SOURCES = ("human3.6m/train.yaml", "coco_smpl/train.yaml", "muco/train.yam
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write all sets and say what they hold."""
+    """Write all sets, and print their names and sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the data sets")
-    parser.add_argument("--num", type=int, default=8, help="samples of each set")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num", type=positive, default=8, help="samples of each set")
+    parser.add_argument("--seed", type=whole, default=0)
     arguments = parser.parse_args(argv)
-    if arguments.num < 1:
-        parser.error(f"--num is {arguments.num}, but at least one sample is needed")
     begin = time.perf_counter()
     write_all(arguments.out, arguments.num, arguments.seed)
     size = sum(path.stat().st_size for path in arguments.out.rglob("*.tsv")) / 1e6

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Everything that wants measuring on a GPU, in a quarter of an hour: scripts/measure_gpu.sh OUT
+# Run all measurements that need a GPU, in a quarter of an hour: scripts/measure_gpu.sh OUT
 #
-# OUT gets one log, and of the benchmarks one JSON, for each; one that fails does not stop the rest,
-# but is told by the exit code.
-# The order is: what takes seconds first, what has to compile last.
+# Writes one log for each into OUT, and one JSON for each benchmark. A failure does not stop the rest;
+# the exit code reports it. What takes seconds comes first, what has to compile last.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +25,7 @@ benchmark() { # NAME MODULE FLAGS...
     shift 2
     measure "$name" "$python" -m "benchmarks.$module" --device cuda --json "$out/$name.json" "$@"
 }
-stage_2() { # NAME BATCH FLAGS...: three epochs of stage 2 over NCCL; the last tells the speed
+stage_2() { # NAME BATCH FLAGS...: three epochs of stage 2 over NCCL; the last one's speed counts
     local name=$1 batch=$2
     shift 2
     SMPLER_DATASETS="$out/toy" measure "$name" "$python" -m torch.distributed.run \

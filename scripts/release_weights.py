@@ -1,21 +1,21 @@
 """Turn a training's checkpoint into a file to ship: python -m scripts.release_weights CHECKPOINT.
 
-int8 per output channel with scales; the configuration, the body's identity and how it was trained
-are inside. `demo.py`, `hubconf.py` and `main.py --load_checkpoint` read it.
+The file holds int8 weights with one scale per output channel, the configuration, the body's
+identity and facts of the training. `demo.py`, `hubconf.py` and `main.py --load_checkpoint` read it.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from smpler.models.smpler import PRESETS
+from smpler.models.smpler import PRESETS, SMPLerConfig
 from smpler.models.weights.checkpoint import RELEASED_FILES, read_checkpoint
 from smpler.models.weights.files import read_tensors
 from smpler.models.weights.quantized import read_quantized, write_quantized
 from smpler.utils.paths import display
 
 KEPT = ("body", "protocol", "metric", "global_iter", "batch_size", "arguments")
-"""What is told about the training, as the trainer wrote it; `metric` is the evaluation's MPJPE."""
+"""Facts of the training, as the trainer wrote them; `metric` is the evaluation's MPJPE."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def release(path: Path, out: Path | None = None) -> Path:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: it is not one of our trainer, or its model has no place of its own.
+        ValueError: our trainer did not write it, or its model has no place in pretrained/.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.body_sha256 is None:
@@ -47,14 +47,14 @@ def release(path: Path, out: Path | None = None) -> Path:
             "main.py wrote can be released."
         )
     content = read_tensors(path)
-    about = {key: content[key] for key in KEPT if key in content}
+    facts = {key: content[key] for key in KEPT if key in content}
     out = out or place_of(checkpoint.config, checkpoint.source)
-    write_quantized(out, checkpoint.state, {"config": checkpoint.config.to_dict(), **about})
-    read_quantized(out)  # what cannot be read back must not be shipped
+    write_quantized(out, checkpoint.state, {"config": checkpoint.config.to_dict(), **facts})
+    read_quantized(out)  # raises if the file cannot be read back
     return out
 
 
-def place_of(config, source: str) -> Path:
+def place_of(config: SMPLerConfig, source: str) -> Path:
     """Return where the demo looks for weights of this configuration."""
     for preset, path in RELEASED_FILES.items():
         if PRESETS[preset] == config:

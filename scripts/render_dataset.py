@@ -1,9 +1,10 @@
 """Render people of the open data engine to disk, as TSV tables that main.py trains on.
 
 `python -m scripts.render_dataset --out DIR --num 20000` writes DIR/train.yaml and its tables;
-`--split val` writes DIR/val.yaml, the fixed validation set. Then
-`python main.py --data_mode=open --open_data DIR` trains from there. The same seed gives the same
-samples, on however many processes. Tables are written in parts; a run that was cut off continues.
+`--split val` writes DIR/val.yaml, the fixed validation set. Afterwards
+`python main.py --data_mode=open --open_data DIR` trains on them. The same seed gives the same
+samples, whatever the number of processes. Tables are written in parts: an interrupted run continues
+when it is repeated.
 
 `--contact_sheet FILE.jpg` shows samples in one picture instead.
 """
@@ -19,22 +20,24 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from scripts.conversion import run
+from smpler.datasets.engine.photo import jpeg_bytes
 from smpler.datasets.engine.poses.sampler import PoseSampler
-from smpler.datasets.engine.stored import RenderedPhoto, RenderedPhotos, jpeg_bytes
+from smpler.datasets.engine.stored import RenderedPhoto, RenderedPhotos
 from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import Body, open_body
+from smpler.utils.flags import whole
 from smpler.utils.paths import display
 
 PART = 2000
-"""Samples in one set of tables."""
+"""Samples in one part, a set of tables."""
 SHEET_SIZE, COLUMNS, TILE = 50, 10, 128
-"""Samples, samples in a row, and pixels of one, in a contact sheet."""
+"""Of a contact sheet: samples, samples in a row, and the side of each, pixels."""
 SHEET_QUALITY = 85
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; return 0, or 2 when something that the user gave was unusable."""
+    """Run; return 0, or 2 when a flag or file of the user was unusable."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -43,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--contact_sheet", type=Path, help="instead: a JPEG that shows the samples")
     add("--num", type=int, help="how many samples; --split val: the fixed set's 2,000")
     add("--split", choices=SPLITS, default="train")
-    add("--seed", type=int, default=0, help="of the training samples")
+    add("--seed", type=whole, default=0, help="of the training samples")
     add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
-    add("--num_workers", type=int, default=2, help="rendering processes")
+    add("--num_workers", type=whole, default=2, help="rendering processes")
     return run(render, parser, argv)
 
 
@@ -57,7 +60,7 @@ def render(args: argparse.Namespace) -> int:
     default = SHEET_SIZE if args.contact_sheet else VALIDATION_SIZE if validation else None
     num = default if args.num is None else args.num
     if num is None or num < 1:
-        raise ValueError(f"--num is {num}: say how many samples, such as --num 20000.")
+        raise ValueError(f"--num is {num}; give the number of samples, such as --num 20000.")
     seed = VALIDATION_SEED if validation else args.seed
     body = open_body()
     poses = PoseSampler(None if validation else args.amass)
@@ -70,7 +73,7 @@ def render(args: argparse.Namespace) -> int:
 
 
 def write_contact_sheet(path: Path, stream: SyntheticPeople, num: int) -> None:
-    """Show the first samples as training sees them, but for its augmentation."""
+    """Draw the first samples as training sees them, without its augmentation."""
     if path.suffix.lower() not in (".jpg", ".jpeg"):
         raise ValueError(f"{path}: a contact sheet is a JPEG; name it FILE.jpg.")
     sheet = np.full((-(-num // COLUMNS) * TILE, min(num, COLUMNS) * TILE, 3), 255, np.uint8)

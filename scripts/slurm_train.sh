@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train on several nodes: sbatch --nodes=2 scripts/slurm_train.sh [flags of main.py]
-# A job that is stopped or requeued continues where its last checkpoint stands.
+# A job that is stopped or requeued continues from its last checkpoint.
 #SBATCH --job-name=smpler
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8

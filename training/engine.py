@@ -1,4 +1,4 @@
-"""One epoch of training, one evaluation; a model, a criterion and a loader are given."""
+"""One epoch of training and one evaluation, given a model, a criterion and a loader."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ GENDERED_METRICS = tuple(f"{name}-gendered" for name in METRICS)
 
 @dataclass(frozen=True)
 class Precision:
-    """How a step computes: in stored precision, or with autocast round the network."""
+    """The precision of a forward pass: as the weights are stored, or autocast to bfloat16."""
 
     device: torch.device
     bf16: bool = False
@@ -40,7 +40,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Bring batches to the device; to a GPU, the next one travels while this one is used."""
+    """Move batches to the device; to a GPU, the next batch is copied while this one is used."""
     if device.type != "cuda":
         yield from (to_device(batch, device) for batch in loader)
         return
@@ -56,17 +56,17 @@ def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
-    """Let the GPU's work wait until the batch is there; this program does not wait."""
+    """Let the GPU's stream wait for the copy of a batch; the CPU goes on."""
     stream = torch.cuda.current_stream()
     stream.wait_event(copied)
     for value in batch.values():
         if isinstance(value, Tensor):
-            value.record_stream(stream)  # its memory is not given away while it is in use
+            value.record_stream(stream)  # keeps its memory until this stream is done with it
     return batch
 
 
 class LossLog:
-    """Loss terms that stay on the device until someone reads them, for reading waits for a GPU."""
+    """Loss terms that stay on the device until they are read, for each reading waits for a GPU."""
 
     def __init__(self):
         self.latest: dict[str, float] = {}
@@ -112,21 +112,22 @@ def train_one_epoch(
     """Train on all batches of the loader.
 
     Args:
-        criterion: from an estimate and a batch to weighted terms; what it computes of the batch
-            alone, its `with_target` puts there once for all stages.
-        learning_rate: of a step, counted over all epochs.
+        criterion: from an estimate and a batch to weighted loss terms. With several stages, its
+            `with_target` first adds to the batch what their losses share.
+        learning_rate: from a step, counted over all epochs, to its learning rate.
         first_step: number of the first batch's step.
         clip_grad: largest norm of the gradient.
         supervise: `last`: the loss is the last estimate's; `all`: the mean over all stages.
         read_every: steps between readings of the losses; with 1, each step waits for its loss.
-        after_step: told the steps done, the weighted loss terms, the batch and the estimates.
+        after_step: called after each step with the number of steps done, the losses, the batch and
+            the estimates.
 
     Returns:
         The number of the step after the last.
 
     Raises:
         FloatingPointError: the loss is not finite; the message holds the step and every term. It
-            is raised when the losses are read, before the weights change if that is every step.
+            is raised when the losses are read; with `read_every=1`, before the weights change.
     """
     model.train()
     step, losses = first_step, LossLog()
@@ -138,8 +139,8 @@ def train_one_epoch(
                 estimates = model(batch["image"], all_stages=True)
             else:
                 estimates = model(batch["image"])[-1:]
-        asked = criterion.with_target(batch) if len(estimates) > 1 else batch
-        stages = [criterion(estimate, asked) for estimate in estimates]
+        labels = criterion.with_target(batch) if len(estimates) > 1 else batch
+        stages = [criterion(estimate, labels) for estimate in estimates]
         terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
         loss = sum(terms.values())
         losses.add(step, terms)
@@ -169,12 +170,12 @@ def evaluate(
     """Measure every sample of the loader once.
 
     Args:
-        model: in the state that is measured; it is put into eval mode.
+        model: what is measured; it is put into eval mode.
         target_body: from pose and betas to the `PosedBody` whose vertices are the ground truth.
         gendered_body: from pose, betas and gender to the body of newer papers' ground truth, which
             adds the metrics that end in `-gendered`.
         flip_test: average each estimate with that of the mirrored image.
-        progress: wraps the loader, to show how far it is.
+        progress: wraps the loader to show a progress bar.
 
     Returns:
         `index` (n,) and `key` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres,
@@ -202,7 +203,7 @@ def evaluate(
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, precision: Precision, flip_test: bool = False):
-    """Return the model's answer to images; with `flip_test` averaged with the mirrored one's."""
+    """Return the last estimate; with `flip_test`, its average with the mirrored images' one."""
     with precision.autocast():
         estimate = model(images)[-1]
         mirrored = model(images.flip(-1))[-1] if flip_test else None
@@ -228,15 +229,15 @@ def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:
 
 
 def measure_gendered(estimate, gendered_body: Callable, batch: Batch) -> dict[str, Tensor]:
-    """Return the errors against the body of each person's gender, posed as labelled, metres."""
+    """Return the errors, metres, against the body of each person's gender in the labelled pose."""
     target = gendered_body(batch["pose"], batch["betas"], batch["gender"])
-    own = batch | {"keypoints_3d": target.keypoints_3d, "has_keypoints_3d": batch["has_smpl"]}
-    errors = measure(estimate, lambda *_: target, own)
+    gendered = batch | {"keypoints_3d": target.keypoints_3d, "has_keypoints_3d": batch["has_smpl"]}
+    errors = measure(estimate, lambda *_: target, gendered)
     return {f"{name}-gendered": error for name, error in errors.items()}
 
 
 def merge_shards(shards: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Put the processes' samples together, in order of their indices."""
+    """Join the processes' samples, in order of their indices."""
     merged = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
     order = np.argsort(merged["index"], kind="stable")
     return {name: values[order] for name, values in merged.items()}

@@ -1,4 +1,4 @@
-"""Measures a model on a whole set, shared among the processes, and draws its worst samples."""
+"""Measures a model on a whole set, shared among processes, and draws the worst samples."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from smpler.models.smpler import SMPLer
 from smpler.training.distributed import Processes
 from smpler.training.engine import Precision, evaluate, merge_shards, predict
 from smpler.training.pictures import beside_overlays, captioned_sheet
@@ -20,12 +21,12 @@ NUM_WORST = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Everything about an evaluation but the model's weights."""
+    """An evaluation, ready to be run on a model."""
 
     dataset: Dataset
-    """Of items as `smpler.datasets.human_mesh` documents them."""
+    """Its items are as `smpler.datasets.human_mesh` documents them."""
     protocol: dict
-    """The rule that is followed, stored with every result."""
+    """A `smpler.datasets.Protocol` as plain values, stored with every result."""
     processes: Processes
     precision: Precision
     batch_size: int
@@ -36,7 +37,7 @@ class Evaluator:
     setting: dict = field(default_factory=dict)
     """What else the numbers depend on, stored with every result."""
 
-    def __call__(self, model: nn.Module) -> Evaluation:
+    def __call__(self, model: SMPLer) -> Evaluation:
         """Measure every sample once; all processes get all results."""
         shard = Subset(self.dataset, self.processes.shard(len(self.dataset)))
         loader = DataLoader(
@@ -66,12 +67,15 @@ class Evaluator:
         return Evaluation(merge_shards(self.processes.gather(errors)), self.protocol, setting)
 
     def draw_worst(
-        self, model: nn.Module, evaluation: Evaluation, color: tuple[float, float, float]
+        self, model: SMPLer, evaluation: Evaluation, color: tuple[float, float, float]
     ) -> UInt8[np.ndarray, "h w 3"] | None:
-        """Draw the samples with the largest errors beside their overlays; None: none is measured.
+        """Draw the samples with the largest errors beside their overlays.
 
         Args:
             color: of the bodies.
+
+        Returns:
+            The sheet of pictures; None where no sample has a metric.
         """
         worst = evaluation.worst(NUM_WORST)
         if not worst:

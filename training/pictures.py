@@ -1,4 +1,4 @@
-"""Crops beside what was estimated on them: TensorBoard's pictures, and the sheet of the worst."""
+"""Crops beside the bodies estimated on them: for TensorBoard, and of the worst samples."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from smpler.training.engine import Batch
 from smpler.utils.geometry import project
 from smpler.utils.visualize import Color, overlay
 
+NUM_DRAWN = 4
+"""Crops of a batch in TensorBoard's picture."""
 CAPTION_HEIGHT = 16
+"""Pixels."""
 SHEET_COLUMNS = 4
 
 
@@ -30,7 +34,7 @@ def beside_overlays(
         estimate: a `smpler.models.smpl.Estimate` of the batch.
         faces: the body's triangles.
         color: of the body.
-        limit: how many at most.
+        limit: the largest number of pictures.
     """
     pictures = []
     for number in range(min(limit, len(images))):
@@ -38,6 +42,13 @@ def beside_overlays(
         vertices = vertices_in_crop(estimate, number, image.shape[0])
         pictures.append(np.concatenate([image, overlay(image, [vertices], faces, [color])], axis=1))
     return pictures
+
+
+def draw_batch(
+    batch: Batch, estimate, faces: Int[np.ndarray, "f 3"], color: Color
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Return a batch's first crops beside their overlays, one below the other."""
+    return np.concatenate(beside_overlays(batch["image"], estimate, faces, color, NUM_DRAWN))
 
 
 def vertices_in_crop(estimate, number: int, size: int) -> Float[np.ndarray, "v 3"]:

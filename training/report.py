@@ -9,19 +9,19 @@ import numpy as np
 from smpler.training.engine import METRICS, summarise
 
 RANKED = ("mpjpe", "mpve")
-"""What decides which samples are the worst: the first that is measured."""
+"""Metrics that decide which samples are the worst; the first one that was measured counts."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The errors of every sample, and what they are errors of."""
+    """The errors of every sample, and how they were measured."""
 
     errors: dict[str, np.ndarray]
     """`index`, `key` and metrics in metres, see `smpler.training.engine.evaluate`."""
     protocol: dict
-    """The rule that was followed."""
+    """A `smpler.datasets.Protocol` as plain values."""
     setting: dict
-    """Body, regressor, weights, flip test: whatever else the numbers depend on."""
+    """Body, regressor, weights, flip test: what else the numbers depend on."""
 
     @property
     def summary(self) -> dict[str, dict[str, float]]:
@@ -29,7 +29,7 @@ class Evaluation:
         return summarise(self.errors)
 
     def lines(self) -> list[str]:
-        """Return what is printed: the published lines, then what they mean."""
+        """Return the lines to print: the published ones, then samples, rule and setting."""
         summary = self.summary
         numbers = [f"{name}: {summary[name]['mean_mm']:.3f}" for name in summary]
         counts = ", ".join(f"{name} {value['samples']}" for name, value in summary.items())

@@ -1,11 +1,9 @@
 """A training run: epochs, logs, checkpoints, and an exact continuation after any crash."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,65 +14,35 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from smpler.training.checkpoint import (
+    check_continues,
     load_checkpoint,
     random_state,
     restore_random_state,
     save_atomically,
 )
 from smpler.training.distributed import Processes, SharedError, TrainSampler
-from smpler.training.engine import LossLog, Precision, train_one_epoch
+from smpler.training.engine import Batch, LossLog, Precision, train_one_epoch
+from smpler.training.options import TrainOptions
 from smpler.training.report import Evaluation
+from smpler.training.summary import Summary
 from smpler.training.weight_average import WeightAverage
 from smpler.utils.paths import display
 
 log = logging.getLogger(__name__)
 
 BEST_METRIC = "mpjpe"
-"""What decides which epoch is kept as best.pt."""
+"""The metric by which an epoch is kept as best.pt."""
 
 GPU_READ_STEPS = 20
-"""Steps between readings of the loss where reading means waiting."""
-
-MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
-"""What must be the same when a run is continued, so that it is the same run."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How to train; defaults are the published behaviour."""
-
-    num_epochs: int = 100
-    batch_size: int = 100
-    num_workers: int = 8
-    lr: float = 2e-4
-    lr_schedule: str = "constant"
-    """`constant`, or `cosine` down to zero at the last step."""
-    warmup_steps: int = 0
-    backbone_lr: float = 1.0
-    """Of the backbone, times the learning rate: less for one that knows more than the rest."""
-    clip_grad: float | None = None
-    ema: float | None = None
-    bf16: bool = False
-    supervise: str = "last"
-    """`last` estimate, or `all` stages' estimates."""
-    seed: int = 1234
-    summary_steps: int = 500
-    save_steps: int = 500
-    save_epochs: int = 1
-    eval_epochs: int = 1
-    find_unused_parameters: bool = False
-    """DDP must look for parameters without gradient: HRNet's last fusions in stage 1."""
-
-    def learning_rate(self, step: int, num_steps: int) -> float:
-        """Return the rate of a step, counted from 0 over the whole run."""
-        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        if self.lr_schedule == "constant":
-            return self.lr * warmup
-        return self.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+"""Steps between readings of the loss on a GPU, where each reading waits for it."""
 
 
 def parameter_groups(model: nn.Module, backbone_lr: float) -> list[dict]:
-    """Return an optimiser's groups; `factor` is what a group's learning rate is multiplied by."""
+    """Return an optimiser's groups; `factor` multiplies the learning rate of a group.
+
+    Args:
+        backbone_lr: factor of the backbone's group, which is last.
+    """
     if backbone_lr == 1:
         return [{"params": list(model.parameters()), "factor": 1.0}]
     backbone = list(model.backbone.parameters())
@@ -87,15 +55,18 @@ class Trainer:
     """Trains a model and keeps everything that continuing it needs.
 
     Args:
-        model: on the device; gets DDP, and SyncBN on several GPUs, round it.
-        criterion: from the last estimate and a batch to weighted terms.
+        model: on the device; on several processes it is wrapped in DDP, on several GPUs its batch
+            normalisation becomes SyncBatchNorm.
+        criterion: see `smpler.training.engine.train_one_epoch`.
         dataset: training samples; `set_epoch(epoch)` changes their augmentation.
         evaluate: measures a model; None when there is no evaluation set.
-        draw: makes a picture (H, W, 3) uint8 of a batch and its estimates, for TensorBoard.
+        draw: from a batch and its last estimate to TensorBoard's picture (H, W, 3) uint8.
         identity: plain values saved with every checkpoint: config, body, protocol; a run is only
-            continued with those that `MUST_AGREE` names.
+            continued if those that `smpler.training.checkpoint.MUST_AGREE` names are the same.
         folder: LOG_ROOT/EXP_NAME.
-        make_loader: from the sampler to an epoch's batches; default: the data set's, by processes.
+        make_loader: from the sampler to an epoch's batches; by default loading processes read them
+            from `dataset`.
+        find_unused_parameters: whether DDP must look for parameters that get no gradient.
     """
 
     def __init__(
@@ -109,7 +80,8 @@ class Trainer:
         processes: Processes,
         identity: dict,
         folder: Path,
-        make_loader: Callable[[TrainSampler], Iterable[dict]] | None = None,
+        make_loader: Callable[[TrainSampler], Iterable[Batch]] | None = None,
+        find_unused_parameters: bool = False,
     ):
         self.make_loader = make_loader or self._load
         self.criterion, self.dataset, self.evaluate, self.draw = criterion, dataset, evaluate, draw
@@ -122,7 +94,7 @@ class Trainer:
         self.parallel = model
         if processes.is_distributed:
             self.parallel = DistributedDataParallel(
-                model, find_unused_parameters=options.find_unused_parameters
+                model, find_unused_parameters=find_unused_parameters
             )
         # fused: the same numbers to rounding, in a quarter of the time on a CPU
         groups = parameter_groups(model, options.backbone_lr)
@@ -130,10 +102,11 @@ class Trainer:
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
         self.epoch, self.step, self.best = 0, 0, math.inf
         self.num_skipped = 0
-        self._owes_evaluation = False  # of the last epoch
-        self.writer = None
-        self._clock = (0, time.perf_counter())  # a step, and when it was done
-        self._first_done = None  # likewise: the epoch's first step in this run
+        self.summary = None  # made by the main process once it trains
+        self._owes_evaluation = False  # whether the last epoch's evaluation is still to be made
+        # steps done, and when: at the last summary, and after this process's first of the epoch
+        self._summarised = (0, time.perf_counter())
+        self._first_done = None
 
     @property
     def checkpoints(self) -> Path:
@@ -149,22 +122,18 @@ class Trainer:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for part in self.checkpoints.glob("*.part"):  # of a process that was killed
                 part.unlink()
-            from tensorboardX import SummaryWriter  # here, for --help and evaluation do without
-
-            self.writer = SummaryWriter(str(self.folder), purge_step=self.step or None)
-            text = json.dumps(self.identity, indent=2, default=str)
-            self.writer.add_text("config", f"```\n{text}\n```", self.step)
+            self.summary = Summary(self.folder, self.step, self.identity)
         if self._owes_evaluation:
             self._finish_epoch()
         while self.epoch < self.options.num_epochs:
             self._train_epoch()
             self.epoch += 1
             self._finish_epoch()
-        if self.writer:
-            self.writer.close()
+        if self.summary:
+            self.summary.close()
 
     def _finish_epoch(self) -> None:
-        """Evaluate what the epoch gave, and keep it."""
+        """Evaluate the epoch's weights if it is time to, and save them."""
         last = self.epoch == self.options.num_epochs
         metric = None
         if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
@@ -181,13 +150,13 @@ class Trainer:
         self.sampler.set_position(self.epoch, first_batch)
         self.dataset.set_epoch(self.epoch)
         bar = tqdm(
-            total=per_epoch * self.options.batch_size * self.processes.world_size,
-            initial=first_batch * self.options.batch_size * self.processes.world_size,
+            total=per_epoch * self.sampler.images_per_step,
+            initial=first_batch * self.sampler.images_per_step,
             desc=f"epoch {self.epoch:03d}",
             unit="image",
             disable=not self.processes.is_main,
         )
-        self._clock = (self.step, time.perf_counter())
+        self._summarised = (self.step, time.perf_counter())
         self._first_done = None
         if self.processes.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.processes.device)
@@ -211,22 +180,26 @@ class Trainer:
         self._report_speed()
 
     def _report_speed(self) -> None:
-        """Say how fast the epoch was, and on a GPU how much memory it took at most.
+        """Log how fast the epoch was, and on a GPU how much memory it took at most.
 
-        From the first step on: workers must start before it, and algorithms are chosen in it.
+        The first step is left out: loading processes start before it, and cuDNN chooses its
+        algorithms in it.
         """
-        step, then = self._first_done or (self.step, 0.0)
-        if step == self.step:
+        if self._first_done is None or self._first_done[0] == self.step:
             return
-        images = (self.step - step) * self.options.batch_size * self.processes.world_size
-        text = f"epoch {self.epoch:03d}: {images / (time.perf_counter() - then):.1f} images/s"
+        text = f"epoch {self.epoch:03d}: {self._images_per_second(*self._first_done):.1f} images/s"
         device = self.processes.device
         if device.type == "cuda":
             text += f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
         log.info("%s.", text)
 
+    def _images_per_second(self, step: int, then: float) -> float:
+        """Return the speed of all processes together since a step, which was done then."""
+        images = (self.step - step) * self.sampler.images_per_step
+        return images / (time.perf_counter() - then)
+
     def _load(self, sampler: TrainSampler) -> DataLoader:
-        """Return the batches of the data set."""
+        """Return this process's batches, read by loading processes."""
         return DataLoader(
             self.dataset,
             batch_sampler=sampler,
@@ -236,7 +209,7 @@ class Trainer:
         )
 
     def _after_step(
-        self, bar: tqdm, step: int, losses: LossLog, batch: dict, estimates: list
+        self, bar: tqdm, step: int, losses: LossLog, batch: Batch, estimates: list
     ) -> None:
         self.step = step
         self._first_done = self._first_done or (step, time.perf_counter())
@@ -244,50 +217,45 @@ class Trainer:
             self.average.update(self.model)
         if losses.latest:
             bar.set_postfix(loss=f"{sum(losses.latest.values()):.2f}", refresh=False)
-        bar.update(self.options.batch_size * self.processes.world_size)
-        if self.writer and step % self.options.summary_steps == 0:
+        bar.update(self.sampler.images_per_step)
+        if self.summary and step % self.options.summary_steps == 0:
             self._write_summary(losses.read(), batch, estimates)
         at_end = step == (self.epoch + 1) * self.sampler.batches_per_epoch
         if step % self.options.save_steps == 0 and not at_end:
-            losses.read()  # nothing is saved that a broken loss has touched
+            losses.read()  # raises before weights are saved that a broken loss has touched
             self._save([self.checkpoints / "last.pt"], metric=None)
 
-    def _write_summary(self, terms: dict[str, float], batch: dict, estimates: list) -> None:
-        """Write losses, learning rate, throughput and a picture to TensorBoard."""
+    def _write_summary(self, terms: dict[str, float], batch: Batch, estimates: list) -> None:
+        """Write losses, learning rate, speed and a picture to TensorBoard."""
         values = {f"loss/{name}": value for name, value in terms.items()}
         values["loss/total"] = sum(terms.values())
         values["lr"] = self.optimizer.param_groups[0]["lr"]
-        (step, then), now = self._clock, time.perf_counter()
-        images = (self.step - step) * self.options.batch_size * self.processes.world_size
-        values["images_per_second"] = images / (now - then)
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, self.step)
-        picture = self.draw(batch, estimates[-1])
-        self.writer.add_image("train", picture, self.step, dataformats="HWC")
-        self._clock = (self.step, time.perf_counter())
+        values["images_per_second"] = self._images_per_second(*self._summarised)
+        self.summary.add(self.step, values)
+        self.summary.add_picture(self.step, "train", self.draw(batch, estimates[-1]))
+        self._summarised = (self.step, time.perf_counter())
 
     def _report_skipped(self) -> None:
-        """Say how many bad samples the epoch did without."""
+        """Log how many bad samples the epoch skipped."""
         total = sum(self.processes.gather(getattr(self.dataset, "num_skipped", 0)))
         new, self.num_skipped = total - self.num_skipped, total
         if new:
             log.warning("epoch %03d: %d bad samples were skipped.", self.epoch, new)
-        if self.writer:
-            self.writer.add_scalar("skipped_samples", new, self.step)
+        if self.summary:
+            self.summary.add(self.step, {"skipped_samples": new})
 
     def _evaluate(self) -> float | None:
-        """Measure, log, and return what decides about best.pt [mm]."""
+        """Measure and log; return `BEST_METRIC` [mm] if it was measured, on the main process."""
         measured = self.model if self.average is None else self.average.module
         evaluation = self.evaluate(measured)
         if not self.processes.is_main:
             return None
-        summary = evaluation.summary
-        for name, value in summary.items():
-            self.writer.add_scalar(f"eval/{name}", value["mean_mm"], self.step)
+        means = {name: value["mean_mm"] for name, value in evaluation.summary.items()}
+        self.summary.add(self.step, {f"eval/{name}": mean for name, mean in means.items()})
         for line in (f"epoch {self.epoch - 1:03d}", *evaluation.lines()):
             log.info(line)
         evaluation.save(self.folder / "evaluations", f"epoch_{self.epoch - 1:03d}")
-        return summary.get(BEST_METRIC, {}).get("mean_mm")
+        return means.get(BEST_METRIC)
 
     def _save_epoch(self, metric: float | None, keep: bool) -> None:
         paths = [self.checkpoints / "last.pt"]
@@ -299,7 +267,7 @@ class Trainer:
         self._save(paths, metric)
 
     def _save(self, paths: list[Path], metric: float | None) -> None:
-        """Write the run's state; every process gives its random state, the first one writes."""
+        """Write the run's state, with every process's random state, from the main process."""
         random_states = self.processes.gather(random_state(self.processes.device))
         if not self.processes.is_main:
             return
@@ -357,30 +325,12 @@ class Trainer:
         if not path.is_file():
             return None
         state = load_checkpoint(path)
-        if "random_states" not in state:
-            raise ValueError(f"{display(path)} was not written by a training run of this program.")
-        world_size = len(state["random_states"])
-        if world_size != self.processes.world_size:
-            raise ValueError(
-                f"{display(path)} was written by {world_size} processes, but there are "
-                f"{self.processes.world_size}: start as many, or begin anew from it with "
-                "--load_checkpoint."
-            )
-        if (state["trained"] is None) != (self.average is None):
-            raise ValueError(
-                f"{display(path)} was trained {'with' if state['trained'] else 'without'} --ema: "
-                "continue likewise, or use another --exp_name."
-            )
-        factors = [group.get("factor", 1.0) for group in state["optimizer"]["param_groups"]]
-        if factors != [group["factor"] for group in self.optimizer.param_groups]:
-            raise ValueError(
-                f"{display(path)} was trained with --backbone_lr {factors[-1]:g}, but now it is "
-                f"{self.options.backbone_lr:g}: continue with the same, or use another --exp_name."
-            )
-        for key in MUST_AGREE:
-            if state.get(key) != self.identity.get(key):
-                raise ValueError(
-                    f"{display(path)} was trained with {key} {state.get(key)}, but now it is "
-                    f"{self.identity.get(key)}: continue with the same, or use another --exp_name."
-                )
+        check_continues(
+            state,
+            display(path),
+            self.identity,
+            world_size=self.processes.world_size,
+            averages=self.average is not None,
+            factors=[group["factor"] for group in self.optimizer.param_groups],
+        )
         return state

@@ -9,14 +9,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """Follows a model: numbers with a point are averaged, all others are the model's own.
+    """Averages a model's floating-point tensors over its updates, and copies all others.
 
     torch's AveragedModel averages index buffers too, which rounding then moves, and asks the GPU at
     every step how often it has been updated.
 
     Args:
-        model: what is followed; its copy is `module`.
-        decay: the average's share of its next value.
+        model: whose weights are averaged; `module` is its copy with the averages.
+        decay: the share that the old average keeps in an update.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -26,16 +26,16 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the model's present weights in; the first time they are taken as they are."""
-        mine, others = [], []
-        for own, other in zip(_tensors(self.module), _tensors(model), strict=True):
-            if self.num_updates and own.is_floating_point():
-                mine.append(own)
-                others.append(other.detach())
+        """Move the averages towards the model's weights; the first update copies them."""
+        averages, values = [], []
+        for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
+            if self.num_updates and average.is_floating_point():
+                averages.append(average)
+                values.append(value.detach())
             else:
-                own.copy_(other)
-        if mine:
-            self._average(mine, others, self.num_updates)
+                average.copy_(value)
+        if averages:
+            self._average(averages, values, self.num_updates)
         self.num_updates += 1
 
 

@@ -1,19 +1,31 @@
-"""What a run says about one person, as npz, json, obj and glb.
+"""The results of a run for one person, as npz, json, obj, glb and pictures.
 
-`PersonResult` is the schema: its fields are the keys of both the npz and the json file. README.md
-lists them for users; `tests/utils/test_export.py` keeps the two equal.
+`PersonResult` is the schema: its fields are the keys of both the npz and the json file.
+docs/output.md lists them for users; `tests/utils/test_export.py` keeps the two equal.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from smpler.utils import mesh_files
-from smpler.utils.rasterizer import vertex_normals
+from smpler.utils.geometry import vertex_normals
+from smpler.utils.image import CropWindow, write_image
+from smpler.utils.rasterizer import rasterize
+from smpler.utils.visualize import (
+    MESH_COLOR,
+    Color,
+    Rasterizer,
+    overlay,
+    palette,
+    side_by_side,
+    side_view,
+)
 
 SCHEMA = "smpler-person/1"
 CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
@@ -90,10 +102,105 @@ class PersonResult:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def save(
+        self,
+        folder: str | Path,
+        stem: str,
+        photo: UInt8[np.ndarray, "h w 3"] | None = None,
+        color: Color = MESH_COLOR,
+        rasterizer: Rasterizer = rasterize,
+    ) -> None:
+        """Write numbers, mesh and pictures: what the demo writes of a person.
+
+        STEM_N.npz, .json, .obj, .glb, STEM_N_side.png and, over the photo, STEM_N_overlay.png; N is
+        the number `person`.
+
+        Args:
+            folder: is made when it is not there.
+            stem: of the files' names.
+            photo: RGB, what the person was estimated on; None leaves the overlay out.
+            color: of the body in the pictures.
+            rasterizer: finds the triangles of the pictures.
+        """
+        drawn = None if photo is None else draw_people(photo, [self], [color], rasterizer)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._save(Path(folder) / f"{stem}_{self.person}", drawn, color, rasterizer)
+
+    def _save(
+        self,
+        start: Path,
+        drawn: UInt8[np.ndarray, "h w 3"] | None,
+        color: Color,
+        rasterizer: Rasterizer,
+    ) -> None:
+        """Write the files whose names begin with `start`; `drawn` is the overlay."""
+        if drawn is not None:
+            write_image(start.with_name(f"{start.name}_overlay.png"), drawn)
+        side = side_view(self.vertices, self.faces, color, rasterizer=rasterizer)
+        write_image(start.with_name(f"{start.name}_side.png"), side)
+        for suffix, save in (
+            ("npz", save_npz),
+            ("json", save_json),
+            ("obj", save_mesh),
+            ("glb", save_mesh),
+        ):
+            save(start.with_name(f"{start.name}.{suffix}"), self)
+
+
+def save_people(
+    people: Sequence[PersonResult],
+    photo: UInt8[np.ndarray, "h w 3"],
+    folder: str | Path,
+    stem: str,
+    rasterizer: Rasterizer = rasterize,
+) -> Path:
+    """Write STEM_out.png, the photo beside all bodies over it, and each person's files.
+
+    Returns:
+        The path of STEM_out.png.
+    """
+    path = Path(folder) / f"{stem}_out.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colors = palette(len(people))
+    drawn = draw_people(photo, people, colors, rasterizer)
+    write_image(path, side_by_side([photo, drawn]))
+    for person, color in zip(people, colors, strict=True):
+        alone = drawn
+        if len(people) > 1:
+            alone = draw_people(photo, [person], [color], rasterizer)
+        person._save(Path(folder) / f"{stem}_{person.person}", alone, color, rasterizer)
+    return path
+
+
+def draw_people(
+    photo: UInt8[np.ndarray, "h w 3"],
+    people: Sequence[PersonResult],
+    colors: Sequence[Color],
+    rasterizer: Rasterizer = rasterize,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw people over their photo; the nearest covers the others."""
+    placed = [
+        vertices_in_photo(person.vertices, person.cam, CropWindow(*person.crop.tolist()))
+        for person in people
+    ]
+    distances = [float(person.translation[2]) for person in people]
+    return overlay(photo, placed, people[0].faces, colors, distances, rasterizer)
+
+
+def vertices_in_photo(
+    vertices: Float[np.ndarray, "v 3"], cam: Float[np.ndarray, "3"], window: CropWindow
+) -> Float[np.ndarray, "v 3"]:
+    """Return photo pixels by the crop camera, and depth in the same unit."""
+    scale, *shift = cam
+    places = window.to_photo(scale * (vertices[:, :2] + np.array(shift)))
+    depth = vertices[:, 2:] * scale * window.width / 2
+    return np.concatenate([places, depth], axis=1)
+
 
 def save_npz(path: Path, person: PersonResult) -> None:
     """Write all fields as arrays; `numpy.load` reads them without pickle."""
-    np.savez_compressed(path, **{key: np.asarray(value) for key, value in person.to_dict().items()})
+    arrays = {key: np.asarray(value) for key, value in person.to_dict().items()}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def save_json(path: Path, person: PersonResult) -> None:

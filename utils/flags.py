@@ -1,19 +1,21 @@
-"""Flags of the command line: types that say what they expect, and errors of one sentence."""
+"""Types of command-line flags, and a parser whose errors are one sentence."""
 
 import argparse
 import math
 import sys
+from typing import NoReturn
 
 from smpler.utils.launcher import launched_rank
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, and on the first process alone; exit code 2."""
+    """An argument parser whose errors are one sentence, printed by the first process alone."""
 
-    def error(self, message: str) -> None:
-        """Stop because of what the user gave."""
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the command line, and exit with code 2."""
         if launched_rank() == 0:
-            text = f"Error: {message}. `python {self.prog} --help` lists all flags."
+            program = f"python {self.prog}" if self.prog.endswith(".py") else self.prog
+            text = f"Error: {message}. `{program} --help` lists all flags."
             print(text, file=sys.stderr)
         sys.exit(2)
 

@@ -1,4 +1,4 @@
-"""Rotations and cameras.
+"""Rotations, cameras and normals of meshes.
 
 Frame of everything 3D: the camera's, metres, x right, y down, z away from the camera.
 """
@@ -6,7 +6,7 @@ Frame of everything 3D: the camera's, metres, x right, y down, z away from the c
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 
@@ -88,7 +88,7 @@ def full_image_camera(
     """Translation that places a body before a pinhole camera for the whole photo.
 
     A plane through the body's origin, parallel to the image, is projected exactly as the crop's
-    weak-perspective camera does it; what is nearer or farther follows the pinhole.
+    weak-perspective camera does it; nearer and farther points follow the pinhole.
 
     Args:
         cam: (scale, tx, ty) of the crop; a scale below 0.01 counts as 0.01 (a body 200 m wide).
@@ -112,3 +112,23 @@ def default_focal_length(image_size: tuple[int, int]) -> float:
     The choice of CLIFF (Li et al., ECCV 2022).
     """
     return float(np.hypot(*image_size))
+
+
+def vertex_normals(
+    vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"]
+) -> Float[Tensor, "b v 3"]:
+    """Unit normals that point outwards: the mean of the adjacent faces' normals, weighted by area.
+
+    Faces wind counter-clockwise seen from outside. A vertex without a face has the normal 0.
+    """
+    corners = vertices.transpose(0, 1)[faces.long()]  # (f, 3, b, 3): corners of each face
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normals = torch.linalg.cross(first, second)  # their length is twice the face's area
+    # Summed per vertex in the order of the faces, so that a GPU gives the same sum every time.
+    order = faces.long().flatten().argsort(stable=True)
+    valence = faces.long().flatten().bincount(minlength=vertices.shape[1])
+    of_corners = normals[order // 3].flatten(1)  # (f, b, 3) -> (3 * f, b * 3): vertex by vertex
+    sums = torch.segment_reduce(  # ty: ignore[missing-attribute]  # absent from torch's stubs
+        of_corners, "sum", lengths=valence, initial=0.0
+    )
+    return F.normalize(sums.unflatten(1, (-1, 3)).transpose(0, 1), dim=-1)

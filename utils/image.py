@@ -122,4 +122,4 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Write RGB as PNG."""
     done, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert done, f"{image.shape} {image.dtype}"
-    path.write_bytes(data)
+    path.write_bytes(data.tobytes())

@@ -1,9 +1,9 @@
-"""Building modules whose random values nobody will see, without drawing them."""
+"""Building modules without drawing the random values that something else will replace."""
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-RANDOM = {"uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "kaiming_uniform_"}
+RANDOM_INITS = {"uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "kaiming_uniform_"}
 
 
 class WithoutRandomInit(TorchFunctionMode):
@@ -12,9 +12,10 @@ class WithoutRandomInit(TorchFunctionMode):
     For modules that get all of these values from a file, or from an initialisation of their own.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Answer an initialisation with the tensor itself; call everything else."""
+    def __torch_function__(self, func, types, args: tuple = (), kwargs=None):
+        """Return the tensor itself from a random initialisation; call everything else."""
         kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == torch.nn.init.__name__ and func.__name__ in RANDOM:
+        is_init = getattr(func, "__module__", None) == torch.nn.init.__name__
+        if is_init and func.__name__ in RANDOM_INITS:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""What torchrun and torch.distributed.launch tell a process by environment variables."""
+"""The environment variables that torchrun and torch.distributed.launch set for a process."""
 
 import os
 
 
 def launched_rank() -> int:
-    """Return the number that the launcher gave to this process; 0 without a launcher."""
+    """Return the rank that the launcher gave to this process; 0 without a launcher."""
     return int(os.environ.get("RANK", 0))

@@ -51,7 +51,7 @@ def glb(
     for array, use, number, entry, count, extra in parts:
         accessor = {"bufferView": len(views), "componentType": number, "type": entry}
         accessors.append(accessor | {"count": count} | extra)
-        data = array.tobytes()  # of four-byte numbers, so that each begins at a multiple of four
+        data = array.tobytes()  # four-byte numbers, so that each array begins at a multiple of four
         place = {"buffer": 0, "byteOffset": len(binary), "byteLength": len(data), "target": use}
         views.append(place)
         binary += data

@@ -49,7 +49,7 @@ def align_by_similarity(
     source_mean, target_mean = (x.mean(dim=1, keepdim=True) for x in (source, target))
     source, target = source - source_mean, target - target_mean
     u, singular, vh = torch.linalg.svd(target.mT @ source)
-    # a reflection would be better only by turning the weakest axis round
+    # the best orthogonal matrix may be a reflection; the best rotation then flips its weakest axis
     sign = torch.linalg.det(u @ vh).sign()
     signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
     rotation = (u * signs[:, None]) @ vh

@@ -1,18 +1,31 @@
-"""Where assets and weights are, and what to do when one is missing."""
+"""Where assets and weights are, and what to do when one is missing.
+
+In a checkout everything lies in the checkout. An installed package ships the open assets inside
+itself, and looks for the user's own files (SMPL, published weights, data sets) in `USER_FOLDER`.
+"""
 
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-META_DATA = ROOT / "meta_data"
-PRETRAINED = ROOT / "pretrained"
+"""The checkout, or the folder of the installed package."""
+IS_CHECKOUT = (ROOT / "smpler" / "__init__.py").is_file()
+USER_FOLDER = (
+    ROOT if IS_CHECKOUT else Path(os.environ.get("SMPLER_HOME") or os.path.expanduser("~/.smpler"))
+)
+"""The user's own files: the checkout, else $SMPLER_HOME, else ~/.smpler."""
+META_DATA, PRETRAINED = ROOT / "meta_data", ROOT / "pretrained"
+"""What ships with the project."""
+USER_META_DATA, USER_PRETRAINED = USER_FOLDER / "meta_data", USER_FOLDER / "pretrained"
+"""What the user puts there."""
 SAMPLES = ROOT / "samples"
+"""Photos to try; a checkout has them."""
 
 
 def datasets_root() -> Path:
     """Return the folder of the data sets: $SMPLER_DATASETS if set, else datasets/."""
     moved = os.environ.get("SMPLER_DATASETS")
-    return Path(moved) if moved else ROOT / "datasets"
+    return Path(moved) if moved else USER_FOLDER / "datasets"
 
 
 def require(path: Path) -> Path:
@@ -23,11 +36,22 @@ def require(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    readme = path.parent / "README.md"
-    advice = (
-        f"See {display(readme)} for where to get it." if readme.is_file() else "Check the path."
-    )
+    readme = readme_of(path)
+    advice = "Check the path." if readme is None else f"See {display(readme)} for where to get it."
     raise FileNotFoundError(f"{display(path)} is missing. {advice}")
+
+
+def readme_of(path: Path) -> Path | None:
+    """Return the README that says where to get a file, if there is one.
+
+    It lies in the file's folder; for the user's files also in one of the folders above, or in the
+    shipped folder of the same name.
+    """
+    folders = [path.parent]
+    if path.is_relative_to(USER_FOLDER):
+        above = list(path.relative_to(USER_FOLDER).parents)[:-1]  # deepest first, less the top
+        folders += [root / folder for folder in above for root in (USER_FOLDER, ROOT)]
+    return first_present(*(folder / "README.md" for folder in folders))
 
 
 def prepare_folder(folder: Path) -> None:
@@ -54,6 +78,7 @@ def first_present(*candidates: Path) -> Path | None:
 
 
 def display(path: Path) -> str:
-    """Return the path as a user would write it: relative to the repository when inside it."""
+    """Return the path as a user would write it: relative to the checkout when inside it."""
     path = Path(path)
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    inside = IS_CHECKOUT and path.is_relative_to(ROOT)
+    return str(path.relative_to(ROOT)) if inside else str(path)

@@ -1,8 +1,7 @@
-"""The same rasteriser contract answered by pytorch3d, for those who have it installed.
+"""The contract of `smpler.utils.rasterizer.rasterize`, kept by pytorch3d where it is installed.
 
 pytorch3d has no wheels for current Python, so nothing needs it; `demo.py --renderer pytorch3d` uses
-it. Its image frame is its own (x left, y up, the shorter side from -1 to 1): the way there and back
-is here.
+it. This module converts to its image frame (x left, y up, the shorter side from -1 to 1) and back.
 """
 
 import torch
@@ -29,7 +28,7 @@ def rasterize(
     width: int,
     cull_backfaces: bool = True,
 ) -> Fragments:
-    """Find the nearest triangle at every pixel centre, as `utils.rasterizer.rasterize` does.
+    """Find the nearest triangle at every pixel centre, as `smpler.utils.rasterizer.rasterize` does.
 
     Which triangle owns a centre that lies exactly on an edge is pytorch3d's choice.
 

@@ -1,8 +1,8 @@
 """Triangles to pixels in plain torch: batched, CPU or CUDA, no OpenGL, nothing to compile.
 
 Every triangle is cut into the pixel rows that it crosses, every row into the pixels between two
-edges, and one scatter keeps the nearest candidate of each pixel. All of it goes in chunks, so that
-memory is bounded whatever a triangle's size, and the result does not depend on the order of work.
+edges, and one scatter keeps the nearest candidate of each pixel. The work is done in chunks, so
+that memory is bounded whatever a triangle's size; the result does not depend on their order.
 
 Pixels: x right, y down, the image's top-left corner is (0, 0), so that the pixel in row i and
 column j has its centre at (j + 0.5, i + 0.5). Faces wind counter-clockwise seen from outside.
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 _CHUNK = {"cpu": 2**18, "cuda": 2**22}
-"""Pixels, rows or triangles at a time: what a CPU's cache holds, what keeps a GPU busy."""
+"""Pixels, rows or triangles at a time: as many as fit a CPU's cache or keep a GPU busy."""
 _NOTHING = torch.iinfo(torch.int64).max
 """The key of an empty pixel: behind every depth, and its lower half is a 32-bit -1."""
 
@@ -78,7 +78,7 @@ def rasterize(
 
 
 Accept = Callable[[Int64[Tensor, "n"], Float[Tensor, "n 3"]], Bool[Tensor, "n"]]
-"""From faces, and barycentric weights on them, to whether there is something at that point."""
+"""Takes faces and barycentric weights on them; tells whether each face is solid at that point."""
 
 
 @torch.no_grad()
@@ -92,16 +92,18 @@ def rasterize_packed(
     tested: Bool[Tensor, "f"] | None = None,
     accept: Accept | None = None,
 ) -> Fragments:
-    """Do the same for a batch whose items have different faces, all in one list.
+    """Rasterize a batch whose items have different faces, all in one list.
 
     Args:
         vertices: of all items.
-        faces: of all items; indices into all vertices, as the answer's are into all faces.
-        item: of the batch that each face belongs to.
+        faces: of all items; indices into all vertices. The result's `face_index` counts through
+            all faces.
+        item: index of the batch item that each face belongs to.
         shape: number of items, height and width.
-        two_sided: faces that are seen from behind as well.
-        perspective: as of `rasterize`.
-        tested: faces with holes; `accept` says where they are.
+        two_sided: whether a face is seen from behind as well; None: no face is.
+        perspective: as in `rasterize`.
+        tested: whether a face may have holes; None: no face has.
+        accept: tells where such faces are solid.
     """
     exact = _linear_in_image(vertices.double(), perspective)
     triangles = _Triangles(vertices, exact, faces, item, two_sided, perspective)
@@ -119,7 +121,7 @@ def rasterize_packed(
 
 @dataclass(frozen=True)
 class _Triangles:
-    """A list of triangles in several pictures."""
+    """The triangles of all items of a batch."""
 
     vertices: Float[Tensor, "v 3"]
     exact: Float64[Tensor, "v 3"]
@@ -137,7 +139,7 @@ class _Triangles:
         chunk: int,
         accept: Accept | None,
     ) -> None:
-        """Lower the keys of the pixels that some of the triangles cover."""
+        """Lower the keys of the pixels that these triangles cover."""
         height, width = size
         corners = self.exact[self.faces[face]]
         two_sided = None if self.two_sided is None else self.two_sided[face]
@@ -150,8 +152,8 @@ class _Triangles:
                 pixel, key = rows.candidates(piece)
                 if accept is not None:
                     number = key.bitwise_and(0xFFFFFFFF)
-                    there = accept(number, self.weights(number, pixel, size)[0])
-                    pixel, key = pixel[there], key[there]
+                    solid = accept(number, self.weights(number, pixel, size)[0])
+                    pixel, key = pixel[solid], key[solid]
                 nearest.scatter_reduce_(0, pixel, key, "amin")
 
     def weights(
@@ -184,7 +186,7 @@ class _Triangles:
 def interpolate(
     fragments: Fragments, faces: Int[Tensor, "f 3"], attributes: Float[Tensor, "b v c"]
 ) -> Float[Tensor, "b h w c"]:
-    """Attributes of the vertices, seen at every pixel; 0 where there is nothing."""
+    """Interpolate the vertices' attributes at every pixel; 0 where there is nothing."""
     num_vertices, channels = attributes.shape[1:]
     face_index, barycentric = fragments.face_index.flatten(), fragments.barycentric.flatten(0, 2)
     pixel = (face_index >= 0).nonzero()[:, 0]
@@ -197,25 +199,11 @@ def interpolate(
     return image.view(*fragments.face_index.shape, channels)
 
 
-def vertex_normals(
-    vertices: Float[Tensor, "b v 3"], faces: Int[Tensor, "f 3"]
-) -> Float[Tensor, "b v 3"]:
-    """Unit normals that point outwards: the mean of the adjacent faces' normals, by area.
-
-    A vertex without a face has the normal 0.
-    """
-    corners = vertices.transpose(0, 1)[faces.long()]  # (f, 3, b, 3)
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    normals = torch.linalg.cross(first, second)  # their length is twice the face's area
-    # Summed per vertex in the order of the faces, so that a GPU gives the same sum every time.
-    order = faces.long().flatten().argsort(stable=True)
-    valence = faces.long().flatten().bincount(minlength=vertices.shape[1])
-    sums = torch.segment_reduce(normals[order // 3].flatten(1), "sum", lengths=valence, initial=0.0)
-    return F.normalize(sums.unflatten(1, (-1, 3)).transpose(0, 1), dim=-1)
-
-
 def _linear_in_image(vertices: Float64[Tensor, "v 3"], perspective: bool) -> Float64[Tensor, "v 3"]:
-    """Replace depth by what is linear in the image and grows with depth; NaN where unseen."""
+    """Replace depth by a measure that is linear in the image and grows with depth.
+
+    It is NaN at and behind a pinhole camera, so that such triangles are left out.
+    """
     places, depth = vertices.split([2, 1], dim=1)
     if perspective:
         depth = torch.where(depth > 0, -1 / depth, torch.nan)
@@ -231,8 +219,7 @@ def _may_cover(
     """Say which triangles face the camera and have a pixel centre within their bounding box."""
     x, y, _ = corners.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
-    # y points down, so that counter-clockwise has a negative area.
-    facing = area < 0
+    facing = area < 0  # y points down: counter-clockwise is negative
     if two_sided is not None:
         facing = facing | (two_sided & (area > 0))
     columns = _first_center(x.amax(1), width) - _first_center(x.amin(1), width)
@@ -241,7 +228,7 @@ def _may_cover(
 
 
 def _first_center(place: Float64[Tensor, "n"], size: int) -> Int64[Tensor, "n"]:
-    """Index of the first pixel, of so many, whose centre is at this place or after it."""
+    """Index of the first of `size` pixels whose centre is at this place or after it."""
     return (place - 0.5).ceil().nan_to_num(0).clamp(0, size).long()
 
 
@@ -264,7 +251,7 @@ class _Rows:
     depth: Float[Tensor, "n"]
     """At the first pixel; -1 / depth when it was made for a pinhole camera."""
     slope: Float[Tensor, "n"]
-    """What depth grows by from pixel to pixel."""
+    """Growth of depth from pixel to pixel."""
 
     def candidates(self, piece: slice) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
         """Return the pixels that some of these rows cover, and the key of each.
@@ -273,8 +260,8 @@ class _Rows:
         """
         row, offset = _expand(self.num_pixels[piece])
         depth = self.depth[piece][row] + self.slope[piece][row] * offset
-        bits = (depth + 0.0).view(torch.int32)  # + 0.0: there is one zero only
-        bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
+        bits = (depth + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+        bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # ordered as the floats are
         key = (bits.long() << 32) | self.face[piece][row]
         return self.first_pixel[piece][row] + offset, key
 
@@ -308,7 +295,7 @@ def _cut_into_rows(
 def _crossing(
     upper: Float64[Tensor, "n 3"], lower: Float64[Tensor, "n 3"], y: Float64[Tensor, "n"]
 ) -> Float64[Tensor, "n"]:
-    """Where an edge crosses a height: x, bit by bit the same in both triangles that share it."""
+    """The x at which an edge crosses a height: the same bits in both triangles that share it."""
     (x0, y0, _), (x1, y1, _) = upper.unbind(1), lower.unbind(1)
     return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
 
@@ -316,7 +303,7 @@ def _crossing(
 def _depth_along_row(
     corners: Float64[Tensor, "n 3 3"], x: Float64[Tensor, "n"], y: Float64[Tensor, "n"]
 ) -> tuple[Float64[Tensor, "n"], Float64[Tensor, "n"]]:
-    """Depth of the triangles' planes at a point, and its growth with x."""
+    """Depth of each triangle's plane at a point, and its growth with x."""
     (x1, y1, z1), (x2, y2, z2) = (corners[:, 1:] - corners[:, :1]).permute(1, 2, 0)
     area = x1 * y2 - x2 * y1
     slope_x, slope_y = (z1 * y2 - z2 * y1) / area, (x1 * z2 - x2 * z1) / area

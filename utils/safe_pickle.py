@@ -12,9 +12,9 @@ from smpler.utils.paths import display
 
 
 def read_array_pickle(path: Path):
-    """Read a pickle of arrays, numbers, texts, lists and dicts; nothing in it is executed.
+    """Read a pickle of arrays, numbers, strings, lists and dicts; nothing in it is executed.
 
-    Values of chumpy and scipy.sparse come as holders: `to_array` makes arrays of them.
+    Values of chumpy and scipy.sparse are returned as holders, which `to_array` turns into arrays.
 
     Raises:
         ValueError: it holds anything else, or is broken.
@@ -35,7 +35,7 @@ def to_array(value) -> np.ndarray:
 
 
 class _Holder:
-    """Stands in for a class of a pickle: keeps the state, runs nothing."""
+    """Replaces a class that a pickle names: keeps the state, runs nothing."""
 
     def __init__(self, *args, **kwargs):
         self.state = {}
@@ -65,7 +65,7 @@ class _SparseMatrix(_Holder):
     class_name = "csc_array"
 
     def array(self) -> np.ndarray:
-        import scipy.sparse  # here, for the demo on other bodies starts sooner without it
+        import scipy.sparse  # here, because most bodies need it not and start sooner without
 
         parts = [to_array(self.state[key]) for key in ("data", "indices", "indptr")]
         shape = self.state.get("_shape", self.state.get("shape"))
@@ -114,4 +114,5 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
+    """Replaces `_codecs.encode`, with which pickles hold bytes as latin1 text."""
     return text.encode("latin1")

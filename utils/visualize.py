@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from smpler.utils.geometry import vertex_normals
 from smpler.utils.joints import KEYPOINT_BONES, KEYPOINT_NAMES
-from smpler.utils.rasterizer import Fragments, interpolate, rasterize, vertex_normals
+from smpler.utils.rasterizer import Fragments, interpolate, rasterize
 
 Color = tuple[float, float, float]
 """sRGB in [0, 1]."""
@@ -35,7 +36,7 @@ SIDE_COLORS = {"R": (230, 80, 60), "L": (60, 120, 230), "": (245, 245, 245)}
 
 
 def palette(count: int) -> list[Color]:
-    """Return so many colours that can be told apart; the first is the published mesh colour."""
+    """Return distinguishable colours; the first is the published mesh colour."""
     golden_ratio = 0.618033988749895
     hue, _, _ = colorsys.rgb_to_hls(*MESH_COLOR)
     others = [
@@ -57,11 +58,11 @@ def overlay(
 
     Args:
         image: RGB; pixels that no body covers come back as they are.
-        people: vertices of each person, see the module's first lines.
+        people: vertices of each person, in pixels as the module's docstring says.
         faces: the triangles, the same for all.
-        colors: of each person.
+        colors: one for each person.
         distances: of each person from the camera, any unit; None draws in the given order.
-        rasterizer: what finds the triangles.
+        rasterizer: finds the triangle at each pixel.
     """
     order = range(len(people))
     if distances is not None:
@@ -84,12 +85,12 @@ def side_view(
     Args:
         vertices: metres, camera frame.
         faces: the triangles.
-        color: of the body.
-        size: of the picture, pixels.
-        rasterizer: what finds the triangles.
+        color: the body's.
+        size: the picture's side, pixels.
+        rasterizer: finds the triangle at each pixel.
     """
     x, y, z = vertices.T
-    turned = np.stack([-z, y, x], axis=1)  # what was towards the camera is now on the right
+    turned = np.stack([-z, y, x], axis=1)  # the side that faced the camera is on the right
     low, high = turned.min(axis=0), turned.max(axis=0)
     scale = 0.85 * size / max((high - low)[:2].max(), 1e-6)
     placed = (turned - (low + high) / 2) * scale + [size / 2, size / 2, 0]
@@ -111,7 +112,7 @@ def draw_skeleton(
         confidence: keypoints at 0 are left out, with their bones.
     """
     drawn = image.copy()
-    seen = np.isfinite(keypoints).all(axis=1)
+    seen = np.all(np.isfinite(keypoints), axis=1)
     if confidence is not None:
         seen &= confidence > 0
     if not seen.any():
@@ -137,7 +138,7 @@ def side_by_side(images: Sequence[UInt8[np.ndarray, "h _ 3"]]) -> UInt8[np.ndarr
 def contact_sheet(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]], columns: int, side: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Put pictures into a grid of squares, each scaled to fit, black round it."""
+    """Put pictures into a grid of squares, each scaled to fit its square, on black."""
     rows = -(-len(images) // columns)
     sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
     for number, image in enumerate(images):
@@ -176,7 +177,7 @@ def _draw_over(
     color: Color,
     rasterizer: Rasterizer,
 ) -> None:
-    """Draw one mesh into the picture, working on the part that it can cover only."""
+    """Draw one mesh into the picture, working only on the part that it can cover."""
     finite = vertices[np.isfinite(vertices).all(axis=1), :2]
     if len(finite) == 0:
         return
@@ -185,18 +186,18 @@ def _draw_over(
     right, bottom = np.clip(np.ceil(finite.max(axis=0)), 0, limits).astype(int)
     if left >= right or top >= bottom:
         return
-    here = vertices - [left, top, 0]
-    rendered = render_mesh(here, faces, int(bottom - top), int(right - left), color, rasterizer)
+    shifted = vertices - [left, top, 0]
+    rendered = render_mesh(shifted, faces, int(bottom - top), int(right - left), color, rasterizer)
     alpha, part = rendered[..., 3:], image[top:bottom, left:right]
     mixed = rendered[..., :3] * 255 * alpha + part * (1 - alpha)
     part[:] = np.where(alpha > 0, np.rint(mixed).astype(np.uint8), part)
 
 
 def _light(corners: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
-    """Light every vertex: diffuse and highlight, linear, and 1 for coverage.
+    """Light of every vertex: diffuse and highlight, linear, and 1 for coverage.
 
-    Bodies have more vertices than the eye can tell apart, so that light is mixed between vertices
-    instead of normals: the same picture in half the time.
+    Bodies have more vertices than the eye can tell apart, so that the picture interpolates light
+    instead of normals: it looks the same and takes half the time.
     """
     normals = vertex_normals(corners[None], faces)[0]
     key = F.normalize(torch.tensor(KEY_LIGHT), dim=0)

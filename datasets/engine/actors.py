@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from smpler.utils.joints import SMPL_PARENTS
+from smpler.utils.joints import NUM_JOINTS, SMPL_PARENTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,9 @@ class Part:
     """One layer on a person, with its look."""
 
     layer: int
+    """Row of `smpler.datasets.engine.layers.Layers.table`; 0 is the body."""
     texture: int
+    """Index into `smpler.datasets.engine.people.People.textures`."""
     matrix: Float[np.ndarray, "3 3"]
     """Takes the texture's linear colour to what is seen."""
     highlight: float
@@ -30,11 +32,11 @@ class Actor:
     betas: Float[np.ndarray, "10"]
     rotmat: Float[np.ndarray, "24 3 3"]
     transforms: Float[np.ndarray, "24 3 4"]
-    """From the shaped rest pose to the frame at hand: the world's, later the camera's."""
+    """From the shaped rest pose to the world's frame or, once moved there, the camera's."""
     joints: Float[np.ndarray, "24 3"]
     parts: tuple[Part, ...]
     hiding: tuple[int, ...] = ()
-    """Numbers of the garments that hide body under them."""
+    """Rows of `People.hidden_faces`: the garments that hide the body under them."""
 
     def pose(self) -> Float[np.ndarray, "24 3"]:
         """Return the rotations as axis-angle, radians."""
@@ -60,7 +62,7 @@ def skeleton(
     Returns:
         The joints, and each joint's transform from the rest pose.
     """
-    rotations, joints = np.empty((24, 3, 3)), np.empty((24, 3))
+    rotations, joints = np.empty((NUM_JOINTS, 3, 3)), np.empty((NUM_JOINTS, 3))
     rotations[0], joints[0] = rotmat[0], rest[0]
     for child, parent in list(enumerate(SMPL_PARENTS))[1:]:
         rotations[child] = rotations[parent] @ rotmat[child]

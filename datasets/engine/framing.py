@@ -1,4 +1,4 @@
-"""How a photo is framed and the subject cropped out of it, cut off as real crops are.
+"""How a photo is framed and the subject cropped out of it, cut off at borders as in real photos.
 
 Crop pixels: x right, y down, (0, 0) is the crop's top-left corner, CROP_SIZE from edge to edge.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from smpler.datasets.augment import ROTATION_SPREAD, SCALE_SPREAD, UPRIGHT_PROBABILITY
 from smpler.utils.image import BOX_MARGIN, CROP_SIZE
 
 _PIXELS = np.stack(np.meshgrid(*[np.arange(CROP_SIZE) + 0.5] * 2), axis=-1)
@@ -16,12 +17,12 @@ _CORNERS = _PIXELS[:: CROP_SIZE - 1, :: CROP_SIZE - 1]
 
 @dataclass(frozen=True, eq=False)
 class Framing:
-    """The pinhole camera of a crop, and what of it lies in the photo."""
+    """The pinhole camera of a crop, and the photo's borders in it."""
 
     focal: float
     """Pixels of the crop."""
     center: Float[np.ndarray, "2"]
-    """Principal point, pixels of the crop; it is the photo's, so it may lie anywhere."""
+    """Principal point, pixels of the crop; it is the photo's, and may lie outside the crop."""
     rotation: float
     """Radians that training turns the picture by, about the crop's middle, clockwise as seen."""
     borders: Float[np.ndarray, "4"]
@@ -33,7 +34,7 @@ class Framing:
 
     def project(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
         """Return the crop pixels of points in the camera frame."""
-        return self.center + self.focal * points[:, :2] / points[:, 2:]
+        return project(points, self.focal, self.center)
 
     def inside_pixels(self) -> Bool[np.ndarray, "{CROP_SIZE} {CROP_SIZE}"]:
         """Say which of the crop's pixels have their centre in the photo."""
@@ -43,18 +44,14 @@ class Framing:
 
     def inside(self, points: Float[np.ndarray, "*n 2"]) -> Bool[np.ndarray, "*n"]:
         """Say which points of the crop lie in the photo."""
-        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
-        x, y = np.moveaxis(points, -1, 0) - CROP_SIZE / 2
-        x, y = cos * x + sin * y, cos * y - sin * x
-        left, top, right, bottom = self.borders
-        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        return in_photo(points, np.cos(self.rotation), np.sin(self.rotation), self.borders)
 
     def moved(self, shift: Float[np.ndarray, "2"], scale: float) -> "Framing":
-        """Return the crop of a box that was drawn elsewhere.
+        """Return another crop of the same photo.
 
         Args:
-            shift: of the crop's middle, pixels of the present crop.
-            scale: of the crop's side: above 1 shows more of the photo.
+            shift: of the crop's middle, pixels of this crop.
+            scale: factor of the crop's side; above 1 shows more of the photo.
         """
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
         before_turning = np.array([[cos, sin], [-sin, cos]]) @ shift
@@ -69,6 +66,29 @@ class Framing:
         )
 
 
+def project(points, focal, center):
+    """Return the crop pixels of points in the camera frame.
+
+    This and `in_photo` take numpy arrays as well as tensors, which broadcast: (..., 3) points,
+    focal lengths, (..., 2) principal points.
+    """
+    return center + focal * points[..., :2] / points[..., 2:]
+
+
+def in_photo(points, cos, sin, borders):
+    """Say which crop pixels (..., 2) lie in the photo.
+
+    Args:
+        cos: cosine of `Framing.rotation`.
+        sin: its sine.
+        borders: `Framing.borders`, the four of them along the first axis.
+    """
+    x, y = points[..., 0] - CROP_SIZE / 2, points[..., 1] - CROP_SIZE / 2
+    x, y = cos * x + sin * y, cos * y - sin * x  # as it was before training turned the crop
+    left, top, right, bottom = borders
+    return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+
 def sample_framing(
     rng: np.random.Generator, points: Float[np.ndarray, "p 3"], training: bool
 ) -> Framing:
@@ -77,9 +97,9 @@ def sample_framing(
     Args:
         points: of the subject's body, camera frame before training's turn.
         training: scale and turn the crop as the published augmentation does, and shift it, as
-            detectors do.
+            detectors' boxes are off.
     """
-    places = points[:, :2] / points[:, 2:]
+    places = points[:, :2] / points[:, 2:]  # (p, 2): at focal length 1
     low, high = places.min(axis=0), places.max(axis=0)
     borders = _photo_borders(rng, low, high)
     seen_low, seen_high = np.maximum(low, borders[:2]), np.minimum(high, borders[2:])
@@ -91,9 +111,9 @@ def sample_framing(
     rotation = 0.0
     if training:
         middle = middle + rng.normal(0, TRAINING_SHIFT, 2) * side
-        side *= 1 + 0.25 * np.clip(rng.standard_normal(), -1, 1)
-        if rng.random() < 0.4:
-            rotation = np.deg2rad(30 * np.clip(rng.standard_normal(), -2, 2))
+        side *= 1 + SCALE_SPREAD * np.clip(rng.standard_normal(), -1, 1)
+        if rng.random() < 1 - UPRIGHT_PROBABILITY:
+            rotation = np.deg2rad(ROTATION_SPREAD * np.clip(rng.standard_normal(), -2, 2))
     focal = CROP_SIZE / side
     cos, sin = np.cos(rotation), np.sin(rotation)
     turned = np.array([[cos, -sin], [sin, cos]]) @ middle
@@ -109,9 +129,9 @@ def sample_framing(
 
 
 TRAINING_SHIFT = 0.04
-"""Standard deviation of what training adds to where the crop's middle is, of the crop's side."""
+"""Standard deviation of training's shift of the crop, as a share of the crop's side."""
 WHOLE_BOX_SHARE = 0.15
-"""How often the box of a person cut by the photo's border is that of the whole person."""
+"""How often a box spans the whole person although the photo's border cuts the person off."""
 CUT_SHARES = {"none": 0.8, "bottom": 0.11, "left": 0.035, "right": 0.035, "top": 0.02}
 """Which border of the photo cuts the person off."""
 NEAR_SHARE = 0.055

@@ -3,30 +3,28 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from smpler.datasets.engine.render.labels import SAME_FOR_ALL, inside_pixels, labelled
 from smpler.datasets.engine.render.scene_batch import SceneBatch, pack_scenes
 from smpler.datasets.engine.render.torch_photo import develop
-from smpler.datasets.engine.render.torch_renderer import RenderedBatch, TorchRenderer
+from smpler.datasets.engine.render.torch_renderer import TorchRenderer
 from smpler.datasets.engine.stream import SyntheticPeople
-from smpler.utils.image import CROP_SIZE
-from smpler.utils.joints import H36M_NAMES, KEYPOINT_NAMES, KEYPOINTS_FROM_H36M
 
 
 class SyntheticBatches:
-    """The samples of a stream, in batches on a device; the keys are those of the stream's samples.
+    """The samples of a stream in batches on a device, with the same keys.
 
-    The scenes are drawn on the CPU, by worker processes if there are some; their numbers alone go
-    to the device. The pictures agree with `stream.sample(i)` within rounding and the JPEG coder's
-    own tolerance (below one grey level in the mean); they are not the same bytes.
+    Scenes are drawn on the CPU, by worker processes if there are any; only their numbers go to the
+    device. The pictures agree with `stream.sample(i)` within rounding and the JPEG coder's own
+    tolerance (below one grey level in the mean); they are not the same bytes.
 
     Args:
-        stream: what to render: of its rank, from sample `first` on.
-        batch_size: scenes at a time.
+        stream: whose samples to render: those of its rank.
+        batch_size: samples in a batch.
         device: where to render.
         num_workers: processes that draw scenes.
+        first: number of the first sample.
     """
 
     def __init__(
@@ -52,66 +50,24 @@ class SyntheticBatches:
             yield self.render(indices, batch)
 
     def batch(self, indices: Sequence[int]) -> dict:
-        """Return some samples of the stream."""
+        """Return the samples of these numbers."""
         return self.render(indices, draw_scenes(self.stream, indices))
 
     @torch.no_grad()
     def render(self, indices: Sequence[int], scenes: SceneBatch) -> dict:
-        """Return the samples that some scenes, anywhere, are."""
+        """Render scenes, which may be on any device, and return the samples of these numbers."""
         scenes = {name: x.to(self.device, non_blocking=True) for name, x in scenes.items()}
         rendered = self.renderer.render(scenes)
-        inside = self._inside(scenes)
         image = develop(rendered.light, rendered.mask, scenes, self.noise)
-        keypoints_2d, keypoints_3d = self._keypoints(scenes, rendered.vertices)
-        yes = torch.ones(len(image), dtype=torch.bool, device=self.device)
-        mask = rendered.mask * inside
-        return {
-            "image": image * inside[:, None],
-            "keypoints_2d": keypoints_2d,
-            "keypoints_3d": keypoints_3d,
-            "pose": scenes["pose"],
-            "betas": scenes["subject_betas"],
-            "center": scenes["box_center"],
-            "scale": scenes["scale"],
+        joints = self.regressor @ rendered.vertices  # (17, v) @ (b, v, 3) -> (b, 17, 3)
+        options = self.stream.options
+        batch = labelled(image, rendered, inside_pixels(scenes), joints, scenes, options)
+        for name, value in SAME_FOR_ALL.items():
+            batch[name] = torch.full((len(image),), value, device=self.device)
+        return batch | {
             "index": torch.tensor(list(indices), device=self.device),
             "key": [self.stream.key(index) for index in indices],
-            "has_smpl": yes,
-            "has_keypoints_2d": yes,
-            "has_keypoints_3d": yes,
-            "gender": torch.zeros(len(image), dtype=torch.int64, device=self.device),
-            **self._options(rendered, mask, keypoints_2d),
         }
-
-    def _options(self, rendered: RenderedBatch, mask: Tensor, keypoints_2d: Tensor) -> dict:
-        shown = mask > 0
-        every = {
-            "mask": lambda: mask,
-            "depth": lambda: torch.where(shown, rendered.depth, 0),
-            "parts": lambda: torch.where(shown, rendered.parts, 0),
-            "visible": lambda: _shows(mask, keypoints_2d[..., :2]),
-        }
-        return {name: every[name]() for name in self.stream.options}
-
-    def _inside(self, scenes: SceneBatch) -> Bool[Tensor, "b s s"]:
-        """Say which pixels lie in the photo."""
-        pixel = torch.arange(CROP_SIZE, device=self.device) + 0.5
-        x, y = torch.meshgrid(pixel, pixel, indexing="xy")
-        return _in_photo(torch.stack([x, y], dim=-1)[None], scenes)
-
-    def _keypoints(
-        self, scenes: SceneBatch, vertices: Float[Tensor, "b v 3"]
-    ) -> tuple[Float[Tensor, "b 14 3"], Float[Tensor, "b 14 4"]]:
-        joints = self.regressor @ vertices
-        points = joints[:, list(KEYPOINTS_FROM_H36M)]
-        focal = scenes["focal"][:, :1, None]
-        places = scenes["center"][:, None] + focal * points[..., :2] / points[..., 2:]
-        seen = _in_photo(places, scenes)[..., None]
-        centered = points - joints[:, [H36M_NAMES.index("Pelvis")]]
-        sure = torch.ones(len(points), len(KEYPOINT_NAMES), 1, device=self.device)
-        return (
-            torch.cat([places / CROP_SIZE * 2 - 1, seen], dim=2),
-            torch.cat([centered, sure], dim=2),
-        )
 
 
 def draw_scenes(stream: SyntheticPeople, indices: Sequence[int]) -> SceneBatch:
@@ -135,21 +91,3 @@ class _Scenes(IterableDataset):
             indices = range(start, start + stride * self.batch_size, stride)
             yield list(indices), draw_scenes(self.stream, indices)
             number += step
-
-
-def _in_photo(places: Float[Tensor, "b *n 2"], scenes: SceneBatch) -> Bool[Tensor, "b *n"]:
-    """Do what `smpler.datasets.engine.framing.Framing.inside` does."""
-    shape = (-1, *[1] * (places.ndim - 2))
-    angle = scenes["rotation"].view(shape)
-    left, top, right, bottom = scenes["borders"].T.reshape(4, *shape)
-    x, y = (places - CROP_SIZE / 2).unbind(-1)
-    x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    return (x >= left) & (x < right) & (y >= top) & (y < bottom)
-
-
-def _shows(mask: Float[Tensor, "b s s"], places: Float[Tensor, "b k 2"]) -> Bool[Tensor, "b k"]:
-    """Say at which crop coordinates masks are not empty."""
-    column, row = ((places + 1) / 2 * CROP_SIZE).floor().long().unbind(-1)
-    within = (column >= 0) & (row >= 0) & (column < CROP_SIZE) & (row < CROP_SIZE)
-    item = torch.arange(len(mask), device=mask.device)[:, None]
-    return within & (mask[item, row.clamp(0, CROP_SIZE - 1), column.clamp(0, CROP_SIZE - 1)] > 0)

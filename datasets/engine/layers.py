@@ -1,30 +1,29 @@
-"""Everything that a person can consist of, as one list of vertices, faces and textures.
+"""Everything that a person can consist of, as one list of vertices and faces.
 
 Body and garments are layers of SMPL's kind (Loper et al., SIGGRAPH Asia 2015): a template, shape
 directions, four skinning weights a vertex; pose correctives are borrowed from the nearest vertex
-of the body. One list for all layers means that a batch of differently dressed people is a list of
+of the body. As all layers share one list, a batch of differently dressed people is a list of
 indices, on the CPU as on a GPU.
 
 Rest frame: metres, x to the body's left, y up, z forward.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.joints import NUM_JOINTS
 
-NUM_BETAS = 10
 NUM_WEIGHTS = 4
+"""Skinning weights of a vertex."""
 RIGID = -1
 """Anchor of a vertex without pose correctives."""
 
 
 class BodyArrays(Protocol):
-    """What is needed of a body: `smpler.models.body.Body` has it."""
+    """The arrays of a body that the data engine uses; `smpler.models.body.Body` has them."""
 
     v_template: Float[np.ndarray, "v 3"]
     shapedirs: Float[np.ndarray, "v 3 10"]
@@ -37,7 +36,11 @@ class BodyArrays(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """One layer's arrays before they join the list."""
+    """The arrays of one layer, before they join the list.
+
+    At betas b its vertices at rest are `v_template + shapedirs @ b`. The pose correctives of the
+    body's vertices `anchor` are added to them, then they are skinned as the body's are.
+    """
 
     v_template: Float[np.ndarray, "n 3"]
     shapedirs: Float[np.ndarray, "n 3 10"]
@@ -48,41 +51,41 @@ class Mesh:
     """Body vertex whose pose correctives a vertex borrows, or RIGID."""
     faces: Int[np.ndarray, "f 3"]
     uv: Float[np.ndarray, "f 3 2"]
-    """Texture coordinates of the faces' corners: x right, y down, [0, 1] from edge to edge."""
+    """Of the faces' corners, [0, 1]: (0, 0) is the texture's top-left corner, u right, v down."""
 
     def subset(self, chosen: np.ndarray) -> "Mesh":
         """Return some of the faces, with the vertices that they use."""
-        used, faces = np.unique(self.faces[chosen], return_inverse=True)
+        used, faces = np.unique(self.faces[chosen], return_inverse=True)  # faces: into `used`
         vertex = (getattr(self, name)[used] for name in VERTEX_FIELDS)
         return Mesh(*vertex, faces.reshape(-1, 3), self.uv[chosen])
 
 
 VERTEX_FIELDS = ("v_template", "shapedirs", "lbs_indices", "lbs_weights", "anchor")
+"""Fields of a mesh with a row per vertex."""
 
 
 @dataclass(frozen=True)
 class Layer:
     """Where a layer stands in the list, and how its surface behaves."""
 
-    name: str
     first_vertex: int
     num_vertices: int
     first_face: int
     num_faces: int
     cull: bool = False
-    """Its inside is never seen."""
+    """Whether faces that show their inside are left out."""
     tested: bool = False
-    """Its texture has holes."""
+    """Whether transparent texels are holes."""
     brightness: float = 0.5
     """Mean linear luminance of its own texture, where a face shows it."""
 
 
 @dataclass(eq=False)
 class Layers:
-    """The list. Textures are sRGB with alpha, all of one size."""
+    """The list of all layers: `add` them, then `close` it."""
 
     vertex: dict[str, np.ndarray] = field(default_factory=dict)
-    """VERTEX_FIELDS of all layers, one behind the other."""
+    """VERTEX_FIELDS of all layers, one layer behind the other."""
     faces: Int[np.ndarray, "f 3"] | None = None
     """Indices into the layer's own vertices."""
     uv: Float[np.ndarray, "f 3 2"] | None = None
@@ -91,18 +94,18 @@ class Layers:
     table: list[Layer] = field(default_factory=list)
     _meshes: list[Mesh] = field(default_factory=list)
 
-    def add(self, name: str, mesh: Mesh, **surface) -> int:
+    def add(self, mesh: Mesh, **surface) -> int:
         """Append a layer; return its number."""
-        last = self.table[-1] if self.table else Layer("", 0, 0, 0, 0)
+        last = self.table[-1] if self.table else Layer(0, 0, 0, 0)
         first_vertex = last.first_vertex + last.num_vertices
         first_face = last.first_face + last.num_faces
         sizes = (first_vertex, len(mesh.v_template), first_face, len(mesh.faces))
-        self.table.append(Layer(name, *sizes, **surface))
+        self.table.append(Layer(*sizes, **surface))
         self._meshes.append(mesh)
         return len(self.table) - 1
 
     def close(self) -> "Layers":
-        """Join what was added."""
+        """Join the arrays of all layers; return the list."""
         types = (np.float32, np.float32, np.int64, np.float32, np.int64)
         for name, dtype in zip(VERTEX_FIELDS, types, strict=True):
             joined = np.concatenate([getattr(mesh, name) for mesh in self._meshes])
@@ -115,7 +118,8 @@ class Layers:
 
 
 def _parts(mesh: Mesh) -> Int[np.ndarray, "f"]:
-    moved = np.zeros((len(mesh.v_template), len(SMPL_NAMES)))
+    """Return 1 + the joint with the largest weight on each face."""
+    moved = np.zeros((len(mesh.v_template), NUM_JOINTS))
     for index, weight in zip(mesh.lbs_indices.T, mesh.lbs_weights.T, strict=True):
         moved[np.arange(len(moved)), index] += weight
     return 1 + moved[mesh.faces].sum(axis=1).argmax(axis=1)
@@ -137,13 +141,14 @@ def body_mesh(body: BodyArrays, uv: Float[np.ndarray, "f 3 2"]) -> Mesh:
 
 
 def sparse_correctives(body: BodyArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pose correctives without their zeros: a vertex is moved by the joints near it alone.
+    """Return the pose correctives without zeros: only the joints near a vertex move it.
 
     Returns:
-        Of vertex v the entries first[v] : first[v + 1] of joint (k,), counted from 0 for the first
-        after the root, and value (k, 3, 9).
+        first (v + 1,), joint (k,) and value (k, 3, 9). The entries first[v] : first[v + 1] of joint
+        and value are those of vertex v. Joints are counted from 0 for the first after the root.
     """
     num_vertices = len(body.v_template)
+    # (v, 3, 207) -> (v, 3, 23, 9) -> (v, 23, 3, 9): a block per vertex and joint
     blocks = body.posedirs.reshape(num_vertices, 3, -1, 9).transpose(0, 2, 1, 3)
     vertex, joint = np.nonzero(np.abs(blocks).max(axis=(2, 3)))
     first = np.searchsorted(vertex, np.arange(num_vertices + 1))
@@ -151,7 +156,7 @@ def sparse_correctives(body: BodyArrays) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def connected_components(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f"]:
-    """Number of the piece that each face belongs to; pieces share no vertex."""
+    """Return the number of the piece that each face belongs to; pieces share no vertex."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components as components
 
@@ -162,15 +167,10 @@ def connected_components(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f"]:
 
 
 def farthest_points(points: Float[np.ndarray, "n 3"], count: int) -> Int[np.ndarray, "count"]:
-    """Indices of points that lie far from each other, the first one first."""
+    """Return indices of points that lie far from each other, starting with index 0."""
     chosen = np.zeros(count, np.int64)
     distance = np.full(len(points), np.inf)
     for k in range(1, count):
         distance = np.minimum(distance, ((points - points[chosen[k - 1]]) ** 2).sum(axis=1))
         chosen[k] = distance.argmax()
     return chosen
-
-
-def concatenated_ranges(starts: Sequence[int], counts: Sequence[int]) -> Int[np.ndarray, "n"]:
-    """Return start, start + 1, ... of one range after the other."""
-    return np.concatenate([np.arange(s, s + n) for s, n in zip(starts, counts, strict=True)])

@@ -1,4 +1,4 @@
-"""Simple objects, as layers that one transform moves: they stand in the way, or are sat on.
+"""Simple rigid objects as layers: they stand in the way, or people sit on them.
 
 Frame: y up.
 """
@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from smpler.datasets.engine.layers import NUM_BETAS, RIGID, Mesh
+from smpler.datasets.engine.layers import NUM_WEIGHTS, RIGID, Mesh
+from smpler.utils.joints import NUM_BETAS
 
 
 def object_meshes() -> dict[str, Mesh]:
@@ -18,18 +19,24 @@ def object_meshes() -> dict[str, Mesh]:
 def _rigid(
     corners: Float[np.ndarray, "f 3 3"], uv: Float[np.ndarray, "f 3 2"], smooth: bool
 ) -> Mesh:
-    """Make a mesh moved by joint 0 alone; smooth: triangles share the corners where they meet."""
+    """Make a mesh that joint 0 alone moves.
+
+    Args:
+        corners: of each triangle.
+        uv: of the same corners.
+        smooth: triangles that meet share vertices, and so normals.
+    """
     vertices, faces = corners.reshape(-1, 3), np.arange(3 * len(corners))
     if smooth:
         rounded = np.round(vertices, 6)
         vertices, faces = np.unique(rounded, axis=0, return_inverse=True)
     count = len(vertices)
-    weights = np.zeros((count, 4))
+    weights = np.zeros((count, NUM_WEIGHTS))
     weights[:, 0] = 1
     return Mesh(
         vertices,
         np.zeros((count, 3, NUM_BETAS)),
-        np.zeros((count, 4), int),
+        np.zeros((count, NUM_WEIGHTS), int),
         weights,
         np.full(count, RIGID),
         faces.reshape(-1, 3),
@@ -38,7 +45,7 @@ def _rigid(
 
 
 def _grid(rows: int, columns: int) -> Float[np.ndarray, "f 3 2"]:
-    """Triangles (u right, v down, in [0, 1]) of a grid, counter-clockwise seen with v down."""
+    """Return a grid's triangles in [0, 1], u right, v down, in which they run counter-clockwise."""
     v, u = np.mgrid[:rows, :columns].reshape(2, -1, 1)
     corner = [np.concatenate([u + du, v + dv], 1) / [columns, rows] for du, dv in _SQUARE]
     a, b, c, d = corner

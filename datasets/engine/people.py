@@ -1,4 +1,4 @@
-"""Dressed people: who can appear, and the drawing of one person from a random generator.
+"""Dressed people: everyone who can appear, and how one of them is drawn at random.
 
 World frame: metres, x to the left of a person at rest, y up, z forward.
 """
@@ -12,32 +12,31 @@ from scipy.spatial.transform import Rotation
 
 from smpler.datasets.engine.actors import Actor, Part, skeleton
 from smpler.datasets.engine.layers import (
-    NUM_BETAS,
     BodyArrays,
     Layers,
-    Mesh,
     body_mesh,
     connected_components,
     farthest_points,
     sparse_correctives,
 )
 from smpler.datasets.engine.objects import object_meshes
-from smpler.datasets.engine.surfaces import srgb_to_linear
-from smpler.datasets.engine.textures import fit_texture, pattern_textures
+from smpler.datasets.engine.surfaces import LUMINANCE, srgb_to_linear
+from smpler.datasets.engine.textures import NOISE, fit_texture, pattern_textures
 from smpler.datasets.engine.wardrobe import Garment, Wardrobe
+from smpler.utils.joints import NUM_BETAS, NUM_JOINTS
 
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
-"""Of linear red, green and blue (ITU-R BT.709)."""
 WAIST = 0.0
 """Pieces of an outfit whose middle is higher than this at rest, in metres, are tops."""
 NUM_PROBES = 256
-"""Vertices that stand for the whole body where its extent is asked for."""
+"""Vertices that stand for the whole body when its extent is measured."""
 MAX_BETA = 2.5
+"""Shape coefficients are clipped to this, positive or negative."""
 SEX_BETA = 2
-"""The open body's coefficient that goes from male (-) to female (+)."""
+"""Index of the open body's coefficient that goes from male (-) to female (+)."""
 HAT_SHARE, PATTERN_SHARE = 0.06, 0.12
+"""How often a person wears a hat, and how often an outfit has a pattern."""
 BALD_SHARE = {"male": 0.1, "female": 0.01}
-MESH_FIELDS = ("v_template", "shapedirs", "lbs_indices", "lbs_weights", "anchor", "faces", "uv")
+"""How often a person without a hat has no hair."""
 
 HAIR_COLORS = np.array(
     [
@@ -55,19 +54,19 @@ HAIR_SHARES = np.array([0.27, 0.25, 0.18, 0.1, 0.07, 0.05, 0.08])
 
 
 def dye(color: np.ndarray, brightness: float) -> Float[np.ndarray, "3 3"]:
-    """Colour matrix that keeps a texture's light and shade and gives it one linear colour."""
+    """Return the colour matrix that keeps a texture's luminance and gives it one linear colour."""
     return np.outer(color / max(brightness, 0.02), LUMINANCE)
 
 
 def turned_hue(angle: float, saturation: float, gain: float) -> Float[np.ndarray, "3 3"]:
-    """Colour matrix that turns hues about the grey axis and scales their saturation."""
+    """Return the colour matrix that turns hues about the grey axis and scales saturation."""
     turn = Rotation.from_rotvec(np.full(3, angle / np.sqrt(3))).as_matrix()
     grey = np.tile(LUMINANCE, (3, 1))
     return gain * (saturation * turn + (1 - saturation) * grey)
 
 
 def random_color(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
-    """Linear colour of cloth: any hue, often grey, dark or bright."""
+    """Draw a linear colour of cloth: any hue, often grey, dark or bright."""
     hue = rng.uniform(0, 2 * np.pi) + np.array([0, 2, 4]) * np.pi / 3
     saturation, value = rng.beta(1.0, 1.6), rng.uniform(0.12, 0.9)
     return srgb_to_linear(value * (1 - saturation * (0.5 - 0.5 * np.cos(hue))))
@@ -81,8 +80,9 @@ class Clothing:
     number: int
     """Row of `People.hidden_faces`."""
     texture: int
-    pieces: tuple[tuple[int, bool], ...]
-    """Its layers; whether each is a top rather than trousers."""
+    """Index into `People.textures`."""
+    layers: tuple[int, ...]
+    """An outfit's tops and trousers are layers of their own."""
 
 
 class People:
@@ -108,14 +108,14 @@ class People:
         self.joint_shapedirs = np.einsum("jv,vck->jck", regress, shapedirs)
         self.correctives = sparse_correctives(body)
         self.layers = Layers()
-        self.layers.add("body", body_mesh(body, wardrobe.body_uv), cull=True)
+        self.layers.add(body_mesh(body, wardrobe.body_uv), cull=True)
         self.skins = tuple(wardrobe.skins)
         textures = [skin.texture for skin in self.skins]
         self.clothing: dict[str, list[Clothing]] = {}
         self.hidden_faces = []
         for garment in (*wardrobe.outfits, *wardrobe.shoes, *wardrobe.hair, *wardrobe.hats):
-            pieces = tuple(self._add_garment(garment))
-            clothing = Clothing(garment, len(self.hidden_faces), len(textures), pieces)
+            layers = tuple(self._add_garment(garment))
+            clothing = Clothing(garment, len(self.hidden_faces), len(textures), layers)
             self.clothing.setdefault(garment.kind, []).append(clothing)
             self.hidden_faces.append(garment.hidden_faces)
             textures.append(garment.texture)
@@ -123,7 +123,7 @@ class People:
         textures.extend(patterns)
         self.textures = np.stack([fit_texture(texture) for texture in textures])
         self.hidden_faces = np.stack(self.hidden_faces)
-        self.objects = {name: self.layers.add(name, mesh) for name, mesh in object_meshes().items()}
+        self.objects = {name: self.layers.add(mesh) for name, mesh in object_meshes().items()}
         self.layers.close()
         self._visible_faces: dict[tuple[int, ...], np.ndarray] = {}
         self._keep_probes()
@@ -136,24 +136,24 @@ class People:
         self._probe_weights = vertex["lbs_weights"][probes]
         self._probe_joints = vertex["lbs_indices"][probes]
 
-    def _add_garment(self, garment: Garment) -> Iterator[tuple[int, bool]]:
+    def _add_garment(self, garment: Garment) -> Iterator[int]:
         """Add a garment's layers: an outfit's tops and trousers apart, to be coloured apart."""
-        mesh = Mesh(*(getattr(garment, name) for name in MESH_FIELDS))
-        surface = {
-            "tested": garment.kind == "hair",
-            "brightness": _brightness(garment),
-        }
+        surface = {"tested": garment.kind == "hair", "brightness": _brightness(garment)}
         if garment.kind != "outfit":
-            yield self.layers.add(garment.name, mesh, **surface), True
+            yield self.layers.add(garment, **surface)
             return
-        piece = connected_components(mesh.faces)
-        middle = mesh.v_template[mesh.faces].mean(axis=1)[:, 1]
+        piece = connected_components(garment.faces)
+        middle = garment.v_template[garment.faces].mean(axis=1)[:, 1]
         height = np.bincount(piece, middle) / np.bincount(piece)
-        top = (height > WAIST)[piece]
-        for chosen, is_top in ((top, True), (~top, False)):
+        is_top = (height > WAIST)[piece]
+        for chosen in (is_top, ~is_top):
             if chosen.any():
-                name = f"{garment.name}/{'top' if is_top else 'trousers'}"
-                yield self.layers.add(name, mesh.subset(chosen), **surface), is_top
+                yield self.layers.add(garment.subset(chosen), **surface)
+
+    def noise_pattern(self) -> Float[np.ndarray, "s s"]:
+        """Return the noise among the patterns, [-1, 1], with which surroundings get fine detail."""
+        noise = self.textures[self.patterns[NOISE], ..., 0]
+        return noise.astype(np.float32) / 127.5 - 1
 
     def pose(
         self,
@@ -162,13 +162,13 @@ class People:
         parts: tuple[Part, ...] = (),
         hiding: tuple[int, ...] = (),
     ) -> Actor:
-        """Return a person whose kinematic tree is posed, root joint where the rest pose has it."""
+        """Return a posed person; the root joint stays where the rest pose has it."""
         rotmat = Rotation.from_rotvec(pose).as_matrix()
         joints, transforms = skeleton(self.joint_template + self.joint_shapedirs @ betas, rotmat)
         return Actor(betas, rotmat, transforms, joints, parts, hiding)
 
     def probe(self, actor: Actor) -> Float[np.ndarray, "{NUM_PROBES} 3"]:
-        """Return vertices spread over a person's body, without pose correctives (about 5 mm)."""
+        """Return vertices spread over a person's body, about 5 mm off: without pose correctives."""
         rest = self._probe_template + self._probe_shapedirs @ actor.betas
         # (p, 4) weights of (p, 4, 3, 4) transforms -> (p, 3, 4)
         blended = np.einsum(
@@ -177,12 +177,12 @@ class People:
         return np.einsum("pab,pb->pa", blended[..., :3], rest) + blended[..., 3]
 
     def visible_faces(self, layer: int, hiding: tuple[int, ...]) -> Int[np.ndarray, "f"]:
-        """Numbers of a layer's faces that are drawn: of the body, those that no garment hides."""
+        """Return the numbers of a layer's faces that are drawn; garments hide faces of the body."""
         key = (layer, *(hiding if layer == 0 else ()))
         if key not in self._visible_faces:
             place = self.layers.table[layer]
             faces = np.arange(place.first_face, place.first_face + place.num_faces)
-            if layer == 0 and hiding:
+            if layer == 0 and hiding:  # the body
                 faces = faces[~self.hidden_faces[list(hiding)].any(axis=0)]
             self._visible_faces[key] = faces
         return self._visible_faces[key]
@@ -204,7 +204,7 @@ class People:
                 continue
             clothing = fitting[rng.integers(len(fitting))]
             hiding.append(clothing.number)
-            for layer, _ in clothing.pieces:
+            for layer in clothing.layers:
                 parts.append(self._clothe(rng, clothing, layer))
         return self.pose(betas, pose, tuple(parts), tuple(hiding))
 
@@ -244,21 +244,28 @@ class People:
         rotation: Float[np.ndarray, "3 3"],
         place: Float[np.ndarray, "3"],
     ) -> Actor:
-        """Draw the surface of an object that fills a box of so many metres round a place."""
+        """Return an object of random colour and pattern.
+
+        Args:
+            name: of the object, see `smpler.datasets.engine.objects.object_meshes`.
+            size: of the box that it fills, metres.
+            rotation: of the box.
+            place: of the box's middle.
+        """
         texture = self.patterns[rng.integers(len(self.patterns))]
         part = Part(self.objects[name], texture, dye(random_color(rng), 0.5), rng.uniform(0, 0.1))
         transform = np.concatenate([rotation * size, place[:, None]], axis=1)
         return Actor(
             betas=np.zeros(NUM_BETAS),
-            rotmat=np.tile(np.eye(3), (24, 1, 1)),
-            transforms=np.tile(transform, (24, 1, 1)),
-            joints=np.tile(place, (24, 1)),
+            rotmat=np.tile(np.eye(3), (NUM_JOINTS, 1, 1)),
+            transforms=np.tile(transform, (NUM_JOINTS, 1, 1)),
+            joints=np.tile(place, (NUM_JOINTS, 1)),
             parts=(part,),
         )
 
 
 def _brightness(garment: Garment) -> float:
-    """Mean linear luminance of a garment's texture where its faces show it."""
+    """Return the mean linear luminance of a garment's texture where its faces show it."""
     texture = fit_texture(garment.texture)
     size = len(texture)
     column, row = (garment.uv.mean(axis=1) * size).astype(int).clip(0, size - 1).T

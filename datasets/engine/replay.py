@@ -1,7 +1,7 @@
-"""What training on a GPU takes from the open data engine: batches that are rendered there.
+"""Training batches that are rendered on a GPU, in part replayed from a pool of earlier crops.
 
-A GPU trains on crops faster than it renders them, so that a share of each batch can come from a
-pool of crops rendered before: mirrored or not, coloured anew, and some with a patch over them.
+A GPU trains on crops faster than it renders them. A share of each batch can therefore come from a
+pool of crops rendered before: some are mirrored, all are recoloured, some are covered by a patch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +17,10 @@ from smpler.datasets.engine.stream import SyntheticSamples
 from smpler.datasets.mirroring import mirrored_batch
 
 COLOR_RANGE = (0.88, 1.14)
-"""Of the factor on each colour of a crop from the pool."""
+"""Range of the factor on each colour channel of a crop from the pool."""
 PATCH_SHARE, PATCH_SIDES = 0.3, (0.1, 0.4)
-"""How often a crop from the pool has a patch, and its sides, of the crop's (DeVries and Taylor,
-arXiv 1708.04552)."""
+"""How often a patch covers a part of a crop from the pool, and the range of the patch's sides, as
+shares of the crop's side (Cutout: DeVries and Taylor, arXiv 1708.04552)."""
 POOLED = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 """Labels that a crop in the pool keeps."""
 
@@ -29,14 +29,14 @@ class DeviceBatches:
     """An epoch of a stream's samples, rendered on a device in the order of a sampler.
 
     Args:
-        samples: the epoch; its stream must be the one of training.
+        samples: the training set.
         device: where to render.
         num_workers: processes that draw the scenes.
-        fresh: share of a batch that is rendered for it; of a batch's indices the first count. The
-            rest is drawn from the pool, which starts anew when a run is continued: with less than 1
-            that is no exact continuation.
-        pool_size: crops in the pool; the oldest make room. One takes 150 KB.
-        seed: of what is drawn from the pool.
+        fresh: share of each batch that is rendered for it, from the first of the batch's indices.
+            The rest is drawn from the pool. Checkpoints do not hold the pool: with less than 1, a
+            resumed run is no exact continuation.
+        pool_size: crops that the pool holds, 150 KB each; the oldest make room for new ones.
+        seed: of the draws from the pool.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DeviceBatches:
         self.pool = Pool(pool_size, device, seed) if fresh < 1 else None
 
     def __call__(self, sampler: Iterable[list[int]]) -> Iterator[dict]:
-        """Yield the batches of a sampler, which yields lists of indices."""
+        """Yield a batch for each list of indices that a sampler yields."""
         loader = DataLoader(
             _Scenes(self.samples, sampler, self.fresh),
             batch_size=None,
@@ -71,7 +71,7 @@ class DeviceBatches:
 
 
 class _Scenes(Dataset):
-    """Of each batch of a sampler: its size, the numbers of its fresh samples, their scenes."""
+    """For each batch of a sampler: its size, the numbers of its new samples, their scenes."""
 
     def __init__(self, samples: SyntheticSamples, sampler: Iterable[list[int]], fresh: float):
         self.stream, first = samples.stream, samples.first_of_epoch
@@ -89,11 +89,11 @@ class _Scenes(Dataset):
 
 
 class Pool:
-    """Crops on a device, to be trained on again.
+    """Crops on a device that are trained on again.
 
     Args:
         size: how many are kept.
-        seed: of what is drawn.
+        seed: of the draws.
     """
 
     def __init__(self, size: int, device: torch.device, seed: int):
@@ -106,7 +106,7 @@ class Pool:
         return min(self.num_added, self.size)
 
     def add(self, batch: dict) -> None:
-        """Keep a batch's crops, in the place of the oldest ones when the pool is full."""
+        """Add a batch's crops; when the pool is full, they replace the oldest ones."""
         values = {"image": (255 * batch["image"]).round().byte()}
         values |= {name: batch[name] for name in POOLED}
         values = {name: value[-self.size :] for name, value in values.items()}
@@ -120,24 +120,25 @@ class Pool:
         self.num_added += count
 
     def draw(self, count: int) -> dict:
-        """Return crops at random, as a batch of training."""
+        """Return crops drawn at random, as a training batch."""
         index = torch.randint(len(self), (count,), generator=self.random, device=self.device)
         batch = {name: value[index] for name, value in self.kept.items()}
         batch["image"] = batch["image"].float() / 255
         batch = mirrored_batch(batch, self._uniform(count, 0, 1) < 0.5)
         gains = self._uniform((count, 3, 1, 1), *COLOR_RANGE)
         batch["image"] = self._patched((batch["image"] * gains).clamp(max=1))
-        yes = torch.ones(count, dtype=torch.bool, device=self.device)
-        return batch | {f"has_{name}": yes for name in ("smpl", "keypoints_2d", "keypoints_3d")}
+        all_true = torch.ones(count, dtype=torch.bool, device=self.device)
+        flags = ("has_smpl", "has_keypoints_2d", "has_keypoints_3d")
+        return batch | {name: all_true for name in flags}
 
     def _patched(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
-        """Cover some crops in part by one colour."""
+        """Cover a rectangle of some crops with one colour."""
         count, side = len(images), images.shape[-1]
         size = side * self._uniform((count, 2), *PATCH_SIDES)
         size = size * (self._uniform((count, 1), 0, 1) < PATCH_SHARE)
         start = self._uniform((count, 2), 0, 1) * (side - size)
         pixel = torch.arange(side, device=self.device) + 0.5
-        within = (pixel > start[..., None]) & (pixel < (start + size)[..., None])  # (b, 2, s)
+        within = (pixel > start[..., None]) & (pixel < (start + size)[..., None])  # (b, 2, s): x, y
         covered = within[:, :1, :, None] & within[:, 1:, None, :]
         return torch.where(covered, self._uniform((count, 3, 1, 1), 0, 1), images)
 

@@ -1,4 +1,4 @@
-"""Where people stand, what light falls on them, how the camera sees them: one scene, as numbers.
+"""One scene as numbers: where people stand, what light falls on them, how the camera sees them.
 
 World frame: metres, y up, the ground is y = 0, the subject stands about the origin. Camera frame:
 x right, y down, z away. Crop pixels: x right, y down, (0, 0) is the crop's top-left corner.
@@ -22,23 +22,24 @@ from smpler.utils.joints import SMPL_NAMES
 SOLE = 0.02
 """Metres between the ground and the lowest point of a body: it wears shoes."""
 MIN_SUN_HEIGHT = 0.15
-"""Sine of the least angle at which the sun stands above the ground."""
+"""Sine of the sun's smallest angle above the ground."""
 FLIP_CAMERA = np.diag([1.0, -1.0, -1.0])
 """From y up, z towards the viewer, to y down, z away."""
 
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """Light in the camera frame. White matt of unit normal n shows `sh` and the sun's share."""
+    """Light in the camera frame: ambient light, the sun, and the surroundings."""
 
     sh: Float[np.ndarray, "9 3"]
-    """Of `smpler.datasets.engine.surfaces.sh_basis` of the normal."""
+    """White matt of unit normal n shows `surfaces.sh_basis(n) @ sh` and the sun's light."""
     sun: Float[np.ndarray, "3"]
     """Unit vector towards the sun."""
     sun_color: Float[np.ndarray, "3"]
     shade: Float[np.ndarray, "3"]
     """Share of the ground's light that is the sun's."""
     panorama: int
+    """Number of the panorama that is the surroundings."""
     to_panorama: Float[np.ndarray, "3 3"]
     """From the camera's axes to the panorama's."""
     detail: float
@@ -53,7 +54,7 @@ class Scene:
     """The first is the subject."""
     framing: Framing
     ground: Float[np.ndarray, "4"]
-    """Unit normal that points up, and n . x of the ground's points."""
+    """Unit normal n that points up, and n . x of the ground's points x."""
     light: Light
     photo: Photo
 
@@ -76,8 +77,8 @@ def sample_scene(
     """Draw a scene.
 
     Args:
-        sample_pose: axis-angle in the world frame.
-        training: with the published augmentation: rotated, scaled and coloured crops.
+        sample_pose: returns axis-angle in the world frame.
+        training: rotate, scale and colour crops as the published augmentation does.
     """
     subject, probes = stand(people, people.sample(rng, sample_pose(rng)), np.zeros(2))
     view = sample_view(rng, probes)
@@ -116,7 +117,11 @@ def stand(
 
 
 def sample_view(rng: np.random.Generator, probes: Float[np.ndarray, "p 3"]) -> View:
-    """Draw from where the camera looks at the subject, and where in its picture the subject is."""
+    """Draw the camera: from where it looks, and where in its picture the subject is.
+
+    Args:
+        probes: some vertices of the subject, world frame.
+    """
     yaw = rng.normal(0, 0.6) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi)
     pitch = rng.normal(0.08, 0.14) if rng.random() < 0.85 else rng.uniform(-0.35, 0.9)
     roll = rng.normal(0, 0.04)
@@ -148,7 +153,7 @@ def sample_light(
     turn = Rotation.from_rotvec([0, rng.uniform(0, 2 * np.pi), 0]).as_matrix()
     mirror = np.diag([rng.choice([-1.0, 1.0]), 1, 1])
     to_panorama = mirror @ turn @ rotation.T
-    # The harmonics turn with the directions: fitted again to what they say in a few of them.
+    # Spherical harmonics in the camera frame, fitted to the panorama's in some directions.
     coefficients = _SH_FIT @ (spherical_harmonics(_SH_POINTS @ to_panorama.T) @ panorama.ambient)
     up = rotation[:, 1]
     sun = to_panorama.T @ panorama.sun_direction
@@ -190,17 +195,18 @@ def _others(
 
 
 OTHERS_SHARES = (0.72, 0.2, 0.08)
-"""How often there are so many other people."""
+"""How often there are 0, 1 or 2 other people."""
 
 
 def _on_ground(view: View, right: float, away: float) -> Float[np.ndarray, "2"]:
-    """Place (x, z) at so many metres to the camera's right of the subject, and farther away."""
+    """Return the place (x, z) `right` and `away` metres from the subject as the camera looks."""
     forward = view.rotation[2, [0, 2]]
     forward = forward / np.linalg.norm(forward)
     return right * np.array([-forward[1], forward[0]]) + away * forward
 
 
 def _objects(rng: np.random.Generator, people: People, subject: Actor, view: View) -> list[Actor]:
+    """Draw objects: a seat if the subject sits, and things in front of or behind the subject."""
     objects = []
     if (seat := _seat(rng, people, subject)) is not None:
         objects.append(seat)
@@ -223,10 +229,11 @@ def _objects(rng: np.random.Generator, people: People, subject: Actor, view: Vie
 
 
 OBJECTS_SHARES = (0.7, 0.2, 0.1)
+"""How often there are 0, 1 or 2 objects besides a seat."""
 
 
 def _seat(rng: np.random.Generator, people: People, subject: Actor) -> Actor | None:
-    """Return a block under a subject who sits as on a chair, most of the time."""
+    """Return, most of the time, a block under a subject who sits as on a chair; else None."""
     place = {name: subject.joints[SMPL_NAMES.index(name)] for name in SMPL_NAMES}
     height = min(place["L_Hip"][1], place["R_Hip"][1]) - SEAT_DEPTH
     for side in "LR":

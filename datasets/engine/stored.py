@@ -1,38 +1,41 @@
-"""Samples of the open data engine as photos with METRO's labels, to be stored and read again.
+"""Samples of the open data engine as photos with METRO's labels, ready to be stored.
 
-A photo is the crop with a margin on every side, so that training can still rotate and enlarge it;
-where the engine's photo ends, it is black. Labels count pixels from the centre of the first one.
+A photo is the crop with a margin on every side, so that training can still rotate and enlarge it.
+Beyond the borders of the engine's photo it is black. In labels, the centre of the first pixel is
+(0, 0).
 """
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch.utils.data import Dataset
 
-from smpler.datasets.engine.photo import develop
+from smpler.datasets.engine.photo import develop, jpeg_bytes
+from smpler.datasets.engine.render.labels import JointRegressor
 from smpler.datasets.engine.stream import SyntheticPeople
 from smpler.utils.image import CROP_SIZE
 
 MARGIN = 56
-"""Pixels round the crop: a quarter of its side, what the published augmentation may ask for."""
+"""Pixels round the crop: a quarter of its side, as much as the published augmentation may need."""
 PHOTO_SIZE = CROP_SIZE + 2 * MARGIN
 JPEG_QUALITY = 95
-"""Of the file; the engine's own JPEG artefacts are in the picture already."""
+"""High: the picture already shows the JPEG artefacts of its simulated camera."""
 
 _CENTERS = np.stack(np.meshgrid(*[np.arange(PHOTO_SIZE) + 0.5] * 2), axis=-1) - MARGIN
-"""(PHOTO_SIZE, PHOTO_SIZE, 2) each pixel's centre in crop pixels."""
+"""(PHOTO_SIZE, PHOTO_SIZE, 2): the photo's pixel centres, in crop pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class RenderedPhoto:
-    """What `smpler.datasets.tsv.TsvWriter.add` takes."""
+    """The arguments of `smpler.datasets.tsv.TsvWriter.add`."""
 
     key: str
     image: bytes
     """JPEG."""
     size: tuple[int, int]
+    """Height, width."""
     label: dict
     """See `smpler.datasets.labels`."""
 
@@ -42,7 +45,7 @@ class RenderedPhotos(Dataset):
 
     Args:
         stream: made with `augment=False`, as training augments what it reads.
-        annotation_regressor: of the body, rows of the 24 annotated joints.
+        annotation_regressor: of the body; a row is an annotated joint.
         first: number of the first sample.
         count: how many.
     """
@@ -55,10 +58,12 @@ class RenderedPhotos(Dataset):
         count: int,
     ):
         if stream.augment:
-            raise ValueError("The stream augments, and so will training; make it augment=False.")
+            raise ValueError(
+                "The stream augments its samples, and training would augment them again; make the "
+                "stream with augment=False."
+            )
         self.stream, self.first, self.count = stream, first, count
-        self._used = np.flatnonzero(annotation_regressor.any(axis=0))
-        self._regressor = annotation_regressor[:, self._used].astype(np.float64)
+        self._regress_joints = JointRegressor(annotation_regressor)
 
     def __len__(self) -> int:
         return self.count
@@ -73,7 +78,7 @@ class RenderedPhotos(Dataset):
         image = develop(rendering.light, rendering.mask, scene.photo, self.stream.noise)
         image = np.rint(255 * image * scene.framing.inside(_CENTERS)[..., None]).astype(np.uint8)
         subject = scene.actors[0]
-        joints = self._regressor @ rendering.vertices[self._used].astype(np.float64)
+        joints = self._regress_joints(rendering.vertices)
         places = scene.framing.project(joints)
         confidence = scene.framing.inside(places)
         label = {
@@ -85,12 +90,5 @@ class RenderedPhotos(Dataset):
             "betas": np.asarray(subject.betas, np.float64),
             **{f"has_{name}": 1 for name in ("2d_joints", "3d_joints", "smpl")},
         }
-        key = f"{self.stream.split}/{self.stream.seed}/{index}"
         data = jpeg_bytes(image, JPEG_QUALITY)
-        return RenderedPhoto(key, data, (PHOTO_SIZE, PHOTO_SIZE), label)
-
-
-def jpeg_bytes(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
-    """Encode RGB."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+        return RenderedPhoto(self.stream.key(index), data, (PHOTO_SIZE, PHOTO_SIZE), label)

@@ -1,4 +1,4 @@
-"""Textures of one size, and patterns for cloth and objects; all sRGB with alpha."""
+"""Textures of one size, sRGB with alpha, and patterns for cloth and objects."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 TEXTURE_SIZE = 512
 """Pixels of a texture's side: one size for all, so that they make one array."""
 NOISE = 1
-"""Number of the noise among the patterns."""
+"""Index of the noise among the patterns."""
 
 Texture = UInt8[np.ndarray, "{TEXTURE_SIZE} {TEXTURE_SIZE} 4"]
 
@@ -23,7 +23,10 @@ def fit_texture(image: UInt8[np.ndarray, "h w c"]) -> Texture:
 
 
 def pattern_textures() -> UInt8[np.ndarray, "p {TEXTURE_SIZE} {TEXTURE_SIZE} 4"]:
-    """Grey patterns that repeat: plain, noise, stripes, checks, plaid, dots, planks, bricks."""
+    """Return grey patterns that repeat.
+
+    In this order: plain, noise, stripes, bands, checks, plaid, dots, planks, bricks.
+    """
     y, x = np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE] / TEXTURE_SIZE
     noise = _noise(np.random.default_rng(0))
     fine = 0.85 + 0.3 * (noise - 0.5)
@@ -49,8 +52,9 @@ def pattern_textures() -> UInt8[np.ndarray, "p {TEXTURE_SIZE} {TEXTURE_SIZE} 4"]
 
 
 def _noise(rng: np.random.Generator) -> Float[np.ndarray, "{TEXTURE_SIZE} {TEXTURE_SIZE}"]:
-    """Repeating noise of all scales, [0, 1]."""
+    """Return noise of all scales that repeats, [0, 1]."""
     frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(TEXTURE_SIZE, 1 / TEXTURE_SIZE)] * 2))
+    # Amplitudes fall as frequency ** -1.1.
     spectrum = np.fft.fft2(rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)))
     noise = np.fft.ifft2(spectrum / np.maximum(frequency, 2) ** 1.1).real
     low, high = np.percentile(noise, [1, 99])

@@ -1,4 +1,4 @@
-"""What synthetic people wear and where they stand: reads what `scripts.build.wardrobe` packs.
+"""What synthetic people wear and where they stand: the pack that `scripts.build.wardrobe` writes.
 
 The pack, `meta_data/wardrobe.npz`, holds MakeHuman's clothes, shoes, hair and skins, fitted to the
 open body, and panoramas of Poly Haven: all CC0, each source named in NOTICE. Its layout: `index` is
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from smpler.datasets.engine.layers import Mesh
 from smpler.utils.paths import META_DATA, display, require
 
 WARDROBE = META_DATA / "wardrobe.npz"
@@ -26,7 +27,7 @@ GAMMA = 2.2
 """Panoramas are stored as scale * (value / 255) ** GAMMA."""
 
 GROUPS = {"outfits": "outfit", "shoes": "shoes", "hair": "hair", "hats": "hat"}
-"""Field of `Wardrobe` -> kind of the garments in it."""
+"""Field of `Wardrobe` -> `Garment.kind` of what it holds."""
 
 HELD_OUT = {
     "outfits": ("male_casualsuit03", "female_casualsuit02"),
@@ -39,16 +40,14 @@ HELD_OUT = {
     ),
     "panoramas": ("bridge", "esplanade", "park", "workshop"),
 }
-"""What only validation sees. Shoes and hats are too few to be divided: both splits have all."""
+"""Names that only validation sees. Shoes and hats are too few to split: both splits have all."""
 
 
 @dataclass(frozen=True, eq=False)
-class Garment:
+class Garment(Mesh):
     """One piece of clothing, or hair, as a layer that is posed like the open body.
 
-    Rest frame of the body: metres, x to its left, y up, z forward. At betas b its vertices are
-    `v_template + shapedirs @ b`; it is skinned as the body is, after adding the pose correctives of
-    the body's vertices `anchor`.
+    Every vertex of it has an anchor, a vertex of the body whose pose correctives it borrows.
     """
 
     name: str
@@ -56,20 +55,10 @@ class Garment:
     """`outfit`, `shoes`, `hair` or `hat`."""
     suits: str
     """`male`, `female` or `both`."""
-    v_template: Float[np.ndarray, "n 3"]
-    shapedirs: Float[np.ndarray, "n 3 10"]
-    lbs_indices: Int[np.ndarray, "n 4"]
-    """The joints, of SMPL's 24, that move a vertex."""
-    lbs_weights: Float[np.ndarray, "n 4"]
-    anchor: Int[np.ndarray, "n"]
-    """Index of the body's vertex whose pose correctives it borrows."""
-    faces: Int[np.ndarray, "f 3"]
-    uv: Float[np.ndarray, "f 3 2"]
-    """Of the faces' corners, [0, 1]: (0, 0) is the texture's top-left corner, u right, v down."""
     texture: UInt8[np.ndarray, "s s 4"]
-    """sRGB, and how much of the light is stopped (255 = all)."""
+    """sRGB and alpha: how much of the light is stopped (255 = all)."""
     hidden_faces: Bool[np.ndarray, "body_faces"]
-    """Faces of the body that it covers; they must not be drawn, or they would show through."""
+    """Whether it covers a face of the body, which would show through if it were drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +102,13 @@ class Wardrobe:
     skins: tuple[Skin, ...]
     panoramas: tuple[Panorama, ...]
     body_uv: Float[np.ndarray, "body_faces 3 2"]
-    """Where the corners of the open body's faces are on a skin: (0, 0) top-left, v down."""
+    """Texture coordinates of the open body's faces on a skin, as `Mesh.uv` says."""
 
     def split(self, name: str) -> "Wardrobe":
         """Return what training (`train`) or validation (`val`) may see, as `HELD_OUT` says.
 
         Raises:
-            ValueError: another name.
+            ValueError: there is no such split.
         """
         if name not in ("train", "val"):
             raise ValueError(f"The wardrobe's splits are 'train' and 'val', not {name!r}.")
@@ -179,20 +168,20 @@ class _Pack:
         return json.loads(str(self.arrays["index"]))
 
     def lengths(self, name: str) -> Float[np.ndarray, "*shape"]:
-        """Metres."""
+        """Return lengths in metres."""
         return self.arrays[name].astype(np.float32) * LENGTH_UNIT
 
     def integers(self, name: str) -> Int[np.ndarray, "*shape"]:
-        """Indices."""
+        """Return indices."""
         return self.arrays[name].astype(np.int64)
 
     def uv(self, name: str) -> Float[np.ndarray, "f 3 2"]:
-        """Places of the faces' corners on a texture."""
-        table = self.arrays[f"{name}_table"].astype(np.float32) / 65535
+        """Return texture coordinates of the faces' corners."""
+        table = self.arrays[f"{name}_table"].astype(np.float32) / 65535  # (m, 2), shared by corners
         return table[self.arrays[f"{name}_faces"]]
 
     def image(self, name: str, alpha: bool = False) -> UInt8[np.ndarray, "h w c"]:
-        """RGB, or RGBA; WebP leaves out an alpha that is 255 all over."""
+        """Return RGB, or RGBA; WebP leaves out an alpha that is 255 all over."""
         image = cv2.imdecode(self.arrays[name], cv2.IMREAD_UNCHANGED)
         if image is None:
             raise ValueError(f"{name} is no picture")

@@ -67,9 +67,9 @@ class HRNet(nn.Module):
         x = normalise(self.bn2, self.conv2(x), activation=self.relu)
         maps = [self.layer1(x)]
         for stage in range(2, 5):
-            transition = self.get_submodule(f"transition{stage - 1}")
+            steps = self.get_submodule(f"transition{stage - 1}").children()
             # a new branch starts from the coarsest map so far
-            maps = [step(maps[min(i, len(maps) - 1)]) for i, step in enumerate(transition)]
+            maps = [step(maps[min(i, len(maps) - 1)]) for i, step in enumerate(steps)]
             maps = self.get_submodule(f"stage{stage}")(maps)
         return maps
 
@@ -93,8 +93,9 @@ class ExchangeModule(nn.Module):
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
         fused = []
         for layers in self.fuse_layers:
-            total = layers[0](maps[0])
-            for layer, x in zip(layers[1:], maps[1:], strict=True):
+            first, *others = layers.children()
+            total = first(maps[0])
+            for layer, x in zip(others, maps[1:], strict=True):
                 total = total + layer(x)
             fused.append(self.relu(total))
         return fused
@@ -154,15 +155,15 @@ class Conv3x3Norm(nn.Sequential):
         layers = [_conv3x3(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)]
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Map channels."""
         conv, norm, *activation = self
-        return normalise(norm, conv(x), activation=activation[0] if activation else None)
+        return normalise(norm, conv(input), activation=activation[0] if activation else None)
 
 
 def _transition(channels: tuple[int, ...], target: tuple[int, ...]) -> nn.ModuleList:
     """Match the channels of existing branches; start the new one at half the coarsest side."""
-    steps = [
+    steps: list[nn.Module] = [
         nn.Identity() if old == new else Conv3x3Norm(old, new, stride=1, relu=True)
         for old, new in zip(channels, target, strict=False)
     ]

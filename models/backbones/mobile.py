@@ -20,9 +20,9 @@ class Conv(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
         self.relu = relu
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Filter the map."""
-        return F.relu6(super().forward(x)) if self.relu else super().forward(x)
+        return F.relu6(super().forward(input)) if self.relu else super().forward(input)
 
 
 class InvertedResidual(nn.Sequential):
@@ -36,6 +36,6 @@ class InvertedResidual(nn.Sequential):
         )
         self.residual = stride == 1 and in_channels == out_channels
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Filter the map; the input is added where shapes agree."""
-        return x + super().forward(x) if self.residual else super().forward(x)
+        return input + super().forward(input) if self.residual else super().forward(input)

@@ -8,7 +8,7 @@ touched a second time.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def normalise(
 
 
 @contextmanager
-def recomputing() -> Iterator[None]:
+def recomputing() -> Generator[None]:
     """Let autograd hold recipes for what `normalise` returns."""
     global _recipes
     outer, _recipes = _recipes, _Recipes()
@@ -53,7 +53,7 @@ def recomputing() -> Iterator[None]:
 
 def saves_memory(backbone: nn.Module) -> bool:
     """Whether this forward pass shall be `recomputing`; compiled code does as much by itself."""
-    wanted = backbone.recompute and backbone.training and torch.is_grad_enabled()
+    wanted = bool(backbone.recompute) and backbone.training and torch.is_grad_enabled()
     return wanted and not torch.compiler.is_compiling()
 
 
@@ -88,7 +88,7 @@ class _Recipes:
     """The recipes of tensors that are alive, by their memory."""
 
     def __init__(self):
-        self.entries: dict[int, tuple[weakref.ref, _Recipe]] = {}
+        self.entries: dict[int, tuple[weakref.ref[Tensor], _Recipe]] = {}
 
     def add(self, tensor: Tensor, recipe: _Recipe) -> None:
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), recipe)
@@ -99,11 +99,15 @@ class _Recipes:
 
     def pack(self, tensor: Tensor) -> "Tensor | _Recipe":
         """Exchange what autograd wants to keep for its recipe, if it has one."""
-        alive, recipe = self.entries.get(tensor.untyped_storage().data_ptr(), (None, None))
-        if alive is None or alive() is None:  # the memory may have been given to another tensor
+        entry = self.entries.get(tensor.untyped_storage().data_ptr())
+        if entry is None:
             return tensor
-        is_same = tensor.shape == recipe.y.shape and tensor.stride() == alive().stride()
-        return recipe if is_same and tensor.dtype == alive().dtype else tensor
+        reference, recipe = entry
+        made = reference()
+        if made is None:  # its memory may have been given to another tensor
+            return tensor
+        is_same = tensor.shape == recipe.y.shape and tensor.stride() == made.stride()
+        return recipe if is_same and tensor.dtype == made.dtype else tensor
 
 
 def _unpack(kept: Tensor | _Recipe) -> Tensor:

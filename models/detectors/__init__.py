@@ -1,0 +1,75 @@
+"""Detectors: what those of people and those of landmarks promise.
+
+A new detector is one file in this folder; `smpler.models.predictor` says which ones are used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from smpler.utils.image import Box
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One person found in a photo."""
+
+    box: Box
+    """Pixels; it may leave the photo."""
+    score: float
+    """Confidence in [0, 1]."""
+
+
+@runtime_checkable
+class PersonDetector(Protocol):
+    """Finds the people in a photo."""
+
+    def detect(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        score_threshold: float = 0.5,
+        max_people: int | None = None,
+    ) -> Sequence[Detection]:
+        """Return the people in an RGB photo, best score first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Where a person's joints are in a photo."""
+
+    keypoints: Float[np.ndarray, "n 2"]
+    """Of the detector's `names`, pixels of the photo."""
+    visibility: Float[np.ndarray, "n"]
+    """How sure the detector is to see each of them, [0, 1]."""
+    score: float
+    """Confidence that there is a person, [0, 1]."""
+
+
+@runtime_checkable
+class LandmarkDetector(Protocol):
+    """Finds the joints of a person whose place is known."""
+
+    names: tuple[str, ...]
+    """What `find` gives, in its order; left and right ones in pairs. The fit follows SMPL's joints,
+    Nose, L_Ear and R_Ear, and ignores other names."""
+
+    def find(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        hip: Float[np.ndarray, "2"],
+        up: Float[np.ndarray, "2"],
+        radius: float,
+    ) -> Landmarks | None:
+        """Return the person's landmarks; None if nobody is there.
+
+        Args:
+            image: RGB.
+            hip: middle of the hips, pixels.
+            up: from there to the middle of the shoulders, of any length.
+            radius: of the circle round the hips that holds the whole person, pixels.
+        """
+        ...

@@ -38,9 +38,10 @@ class Separable(nn.Sequential):
         )
         self.residual = residual
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Filter the map."""
-        return F.relu6(x + super().forward(x)) if self.residual else super().forward(x)
+        filtered = super().forward(input)
+        return F.relu6(input + filtered) if self.residual else filtered
 
 
 class PersonNetwork(nn.Module):
@@ -108,9 +109,9 @@ class UpsampleConv(Conv):
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, relu=True)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Double the map's size."""
-        return super().forward(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        return super().forward(F.interpolate(input, scale_factor=2, mode="bilinear"))
 
 
 class Head(nn.Module):

@@ -4,8 +4,7 @@ Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking", arXiv 20
 at the person turned upright, and a second time round what it saw at first.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from smpler.models.backbones.blazepose import INPUT_SIDE
+from smpler.models.detectors import Landmarks
 from smpler.models.detectors.blazepose import PersonLandmarks
 from smpler.models.weights.files import read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
@@ -29,33 +29,19 @@ MIN_SCORE = 0.5
 """Below it nobody is seen."""
 HIP_CENTER, CIRCLE = 33, 34
 """Auxiliary landmarks: what the next view is cut by."""
-LANDMARKS = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "Ankle": 27}
-"""Left ones; the right one follows each."""
-SEEN = tuple(name for name in KEYPOINT_NAMES if name[2:] in LANDMARKS)
+_LEFT = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "Ankle": 27}
+"""The left one's number among the network's landmarks; the right one follows."""
+SEEN = tuple(name for name in KEYPOINT_NAMES if name[2:] in _LEFT)
 """The 12 evaluated keypoints that BlazePose knows: all but neck and head."""
 SEEN_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in SEEN]
-FACE = {"Nose": 0, "L_Ear": 7, "R_Ear": 8}
-SEEN_LANDMARKS = [LANDMARKS[name[2:]] + (name[0] == "R") for name in SEEN]
+FACE = ("Nose", "L_Ear", "R_Ear")
+LANDMARK_NUMBERS = {name: _LEFT[name[2:]] + (name[0] == "R") for name in SEEN}
+LANDMARK_NUMBERS |= {"Nose": 0, "L_Ear": 7, "R_Ear": 8}
+"""Number of a named point among the network's landmarks."""
 
 Network = Callable[[UInt8[np.ndarray, "256 256 3"]], tuple[Float[np.ndarray, "39 5"], float]]
 """From an RGB view to the landmarks (x, y in its pixels, z, logits of visibility and of being
 inside), and the probability that it shows a person."""
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """A person's joints."""
-
-    keypoints: Float[np.ndarray, "12 2"]
-    """Of SEEN, pixels of the photo."""
-    visibility: Float[np.ndarray, "12"]
-    """What the network thinks of it, [0, 1]."""
-    score: float
-    """That there is a person, [0, 1]."""
-    face: Float[np.ndarray, "3 2"] | None = None
-    """Of FACE, pixels of the photo."""
-    face_visibility: Float[np.ndarray, "3"] | None = None
-    """[0, 1]."""
 
 
 def find_landmarks(
@@ -64,15 +50,9 @@ def find_landmarks(
     hip: Float[np.ndarray, "2"],
     up: Float[np.ndarray, "2"],
     radius: float,
+    names: Sequence[str],
 ) -> Landmarks | None:
-    """Return the joints of someone whose place is known; None if nobody is there.
-
-    Args:
-        image: RGB.
-        hip: middle of the hips, pixels.
-        up: from there to the middle of the shoulders, of any length.
-        radius: of the circle round the hips that holds the whole person, pixels.
-    """
+    """Return where someone has what `names` lists, see `LandmarkDetector.find`."""
     for _ in range(NUM_LOOKS):
         view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
         values, score = network(cut(image, view))
@@ -81,11 +61,10 @@ def find_landmarks(
         back = cv2.invertAffineTransform(view)
         places = values[:, :2] @ back[:, :2].T + back[:, 2]
         hip, up = places[HIP_CENTER], places[CIRCLE] - places[HIP_CENTER]
-        radius = np.linalg.norm(up)
-    visibility, face = 1 / (1 + np.exp(-values[:, 3])), list(FACE.values())
-    return Landmarks(
-        places[SEEN_LANDMARKS], visibility[SEEN_LANDMARKS], score, places[face], visibility[face]
-    )
+        radius = float(np.linalg.norm(up))
+    chosen = [LANDMARK_NUMBERS[name] for name in names]
+    visibility = 1 / (1 + np.exp(-values[chosen, 3]))
+    return Landmarks(places[chosen], visibility, score)
 
 
 def cut(
@@ -116,11 +95,13 @@ def view_matrix(
     return np.column_stack([turn, INPUT_SIDE / 2 - turn @ center])
 
 
-class LandmarkDetector(nn.Module):
+class BlazePoseLandmarkDetector(nn.Module):
     """The network with its weights; a view takes it some 20 ms on a CPU core.
 
     Its landmarks in metres are among the weights, but not used.
     """
+
+    names: tuple[str, ...] = (*SEEN, *FACE)
 
     def __init__(self):
         super().__init__()
@@ -129,7 +110,7 @@ class LandmarkDetector(nn.Module):
     @classmethod
     def load(
         cls, path: str | Path | None = None, device: str | torch.device = "cpu"
-    ) -> "LandmarkDetector":
+    ) -> "BlazePoseLandmarkDetector":
         """Return the detector with its weights, by default the shipped ones.
 
         Args:
@@ -149,8 +130,8 @@ class LandmarkDetector(nn.Module):
         up: Float[np.ndarray, "2"],
         radius: float,
     ) -> Landmarks | None:
-        """Return the joints of someone whose place is known, see `find_landmarks`."""
-        return find_landmarks(self._look, image, hip, up, radius)
+        """Return the landmarks of someone whose place is known, see `LandmarkDetector.find`."""
+        return find_landmarks(self._look, image, hip, up, radius, self.names)
 
     @torch.no_grad()
     def _look(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from smpler.models.detectors import Detection
 from smpler.models.detectors.blazepose import INPUT_SIDE, PersonNetwork, anchor_points
 from smpler.models.weights.files import read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
@@ -46,28 +47,23 @@ MAX_VIEWS = 16
 
 
 @dataclass(frozen=True)
-class Detection:
-    """One person found in a photo; all lengths in pixels, (0, 0) is the photo's top-left corner.
+class BlazePoseDetection(Detection):
+    """One person found in a photo; the box is square and centred on the hips."""
 
-    Attributes:
-        box: x, y, width, height; square, centred on the hips, may leave the photo.
-        score: [0, 1].
-        hip_center: x, y of the middle between the hips.
-        shoulder_center: x, y of the middle between the shoulders.
-    """
-
-    box: tuple[float, float, float, float]
-    score: float
     hip_center: tuple[float, float]
+    """x, y of the middle between the hips, pixels."""
     shoulder_center: tuple[float, float]
+    """x, y of the middle between the shoulders, pixels."""
 
 
-class PersonDetector(nn.Module):
+class BlazePosePersonDetector(nn.Module):
     """Finds people by looking at the whole photo, then closer at each of them.
 
     A view takes the network 25 to 30 ms on one CPU core. A photo of one person needs three views,
     each further person two more; if everyone is small or nobody is seen, tiles add four to eight.
     """
+
+    anchors: Float[Tensor, "2254 2"]
 
     def __init__(self):
         super().__init__()
@@ -77,7 +73,7 @@ class PersonDetector(nn.Module):
     @classmethod
     def load(
         cls, path: str | Path | None = None, device: str | torch.device = "cpu"
-    ) -> "PersonDetector":
+    ) -> "BlazePosePersonDetector":
         """Return the detector with its weights, by default the shipped ones.
 
         Args:
@@ -96,7 +92,7 @@ class PersonDetector(nn.Module):
         image: UInt8[np.ndarray, "h w 3"],
         score_threshold: float = 0.5,
         max_people: int | None = None,
-    ) -> list[Detection]:
+    ) -> list[BlazePoseDetection]:
         """Return the people in an RGB photo of any size, best score first.
 
         Someone of whom only a part is in the photo gets the box of the whole body. People behind
@@ -114,7 +110,7 @@ class PersonDetector(nn.Module):
         boxes[:, 2:] -= boxes[:, :2]
         found = zip(boxes.tolist(), scores.tolist(), points.tolist(), strict=True)
         return [
-            Detection(tuple(box), score, tuple(person[HIP]), tuple(person[SHOULDER]))
+            BlazePoseDetection(tuple(box), score, tuple(person[HIP]), tuple(person[SHOULDER]))
             for box, score, person in list(found)[:max_people]
         ]
 

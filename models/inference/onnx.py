@@ -1,12 +1,14 @@
 """Parts of a model that ONNX Runtime computes: on CPUs it is faster than torch."""
 
 import warnings
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from smpler.models.smpl import Estimate
+from smpler.models.smpler import SMPLer
 
 
 class OnnxBackbone(nn.Module):
@@ -42,33 +44,33 @@ class OnnxHead(nn.Module):
         ImportError: a package is not installed.
     """
 
-    def __init__(self, model: nn.Module, features: list[Float[Tensor, "2 _ _ _"]]):
+    def __init__(self, model: SMPLer, features: list[Float[Tensor, "2 _ _ _"]]):
         super().__init__()
         with torch.no_grad():
             stages = model.estimate(features)
-        self.fields = [told_by(estimate) for estimate in stages]
+        self.fields = [present_fields(estimate) for estimate in stages]
         self.session = make_session(_Head(model).eval(), features)
 
     def forward(self, features: list[Float[Tensor, "b _ _ _"]]) -> list[Estimate]:
         """Return one estimate per stage, as the model's `estimate`."""
         values = iter(run(self.session, features))
-        nothing = dict.fromkeys(Estimate.__dataclass_fields__)
+        nothing: dict[str, Any] = dict.fromkeys(Estimate.__dataclass_fields__)
         return [Estimate(**nothing | {name: next(values) for name in x}) for x in self.fields]
 
 
 class _Head(nn.Module):
     """A model's `estimate` as a list of tensors."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: SMPLer):
         super().__init__()
         self.model = model
 
     def forward(self, *features: Tensor) -> list[Tensor]:
         stages = self.model.estimate(list(features))
-        return [getattr(estimate, name) for estimate in stages for name in told_by(estimate)]
+        return [getattr(estimate, name) for estimate in stages for name in present_fields(estimate)]
 
 
-def told_by(estimate: Estimate) -> list[str]:
+def present_fields(estimate: Estimate) -> list[str]:
     """Return the names of the fields that are there."""
     return [name for name, value in vars(estimate).items() if value is not None]
 
@@ -101,6 +103,7 @@ def make_session(part: nn.Module, examples: list[Float[Tensor, "2 ..."]]):
     # an untrained HRNet's maps shrink to numbers that CPUs compute slowly
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 3  # what it cannot fold into constants is not worth a warning
+    assert program is not None  # only the exporter without dynamo returns None
     model = program.model_proto.SerializeToString()
     return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 

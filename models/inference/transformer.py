@@ -6,22 +6,26 @@ queries: their weights are stacked and they run side by side. What does not depe
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from smpler.models.attention import LAYER_NORM_EPS, MultiHeadAttention, PreNormLayer
-from smpler.models.transformer import NUM_JOINTS, TransformerBlock, TransformerUnit, sample_joints
+from smpler.models.attention import LAYER_NORM_EPS, PreNormLayer
+from smpler.models.transformer import TransformerBlock, TransformerUnit
+from smpler.utils.joints import NUM_JOINTS
 
 
-class FastBlock(nn.Module):
+class FastBlock(TransformerBlock):
     """A `TransformerBlock` in eval mode; it holds copies of the weights and cannot be trained."""
 
     def __init__(self, block: TransformerBlock):
-        super().__init__()
-        self.map_projections = nn.ModuleList(_as_linear(conv) for conv in block.map_projections)
+        nn.Module.__init__(self)  # the parts are the other block's
+        self.map_projections = nn.ModuleList(
+            _as_linear(conv) for conv in cast(list[nn.Conv2d], block.map_projections)
+        )
         self.map_norms = block.map_norms
         position = block.map_position.detach()
         for number in range(len(self.map_norms)):
@@ -29,52 +33,48 @@ class FastBlock(nn.Module):
             self.register_buffer(f"position{number}", rows, persistent=False)
             position = F.avg_pool2d(position, 2)
         self.joint_feature, self.embedding = block.joint_feature, block.embedding
-        self.register_buffer("query_position", block.query_position.weight.detach(), False)
-        self.units = nn.ModuleList(FastUnit(unit) for unit in block.units)
+        self.query_position, self.dropout = block.query_position, block.dropout
+        self.units = nn.ModuleList(
+            FastUnit(unit) for unit in cast(list[TransformerUnit], block.units)
+        )
         self.out, self.residual = block.out, block.residual
         self.rot6d_head, self.betas_head = block.rot6d_head, block.betas_head
         self.cam_head = block.cam_head
 
-    def forward(
-        self,
-        queries: Float[Tensor, "b 26 d"],
-        features: list[Float[Tensor, "b _ _ _"]],
-        joints_2d: Float[Tensor, "b 24 2"],
-    ) -> tuple[
-        Float[Tensor, "b 26 d"],
-        Float[Tensor, "b 24 6"],
-        Float[Tensor, "b 10"],
-        Float[Tensor, "b 3"],
-    ]:
-        """Look and update, see `TransformerBlock.forward`."""
-        maps = [
+    def _project_maps(
+        self, features: list[Float[Tensor, "b _ _ _"]]
+    ) -> list[Float[Tensor, "b _ _ d"]]:
+        return [
             norm(project(x.permute(0, 2, 3, 1)))  # (b, c, s, s) -> (b, s, s, d)
             for project, norm, x in zip(self.map_projections, self.map_norms, features, strict=True)
         ]
-        at_joint, windows, offsets = sample_joints(maps[0], joints_2d)
-        joint_feature = self.joint_feature(at_joint)
-        everyone = joint_feature.mean(dim=1, keepdim=True).expand(-1, 2, -1)
-        queries = queries + torch.cat([joint_feature, everyone], dim=1)
-        positioned = [
-            x.flatten(1, 2).add_(getattr(self, f"position{number}"))
+
+    def _add_positions(self, maps: list[Float[Tensor, "b _ _ d"]]) -> list[Float[Tensor, "b _ d"]]:
+        return [
+            x.flatten(1, 2).add_(self.get_buffer(f"position{number}"))
             for number, x in enumerate(maps)
         ]
-        tokens = self.embedding(queries) + self.query_position
-        for unit in self.units:
-            tokens = unit(tokens, positioned, windows.flatten(0, 1), offsets.flatten(0, 1))
-        queries = self.out(tokens) + self.residual(queries)
-        rot6d = self.rot6d_head(queries[:, :NUM_JOINTS])
-        betas = self.betas_head(queries[:, NUM_JOINTS])
-        return queries, rot6d, betas, self.cam_head(queries[:, NUM_JOINTS + 1])
 
 
 class FastUnit(nn.Module):
     """A `TransformerUnit` whose multi-scale and joint-aware layers run as one stack."""
 
+    # `_fold_layer` describes them; l layers, h heads
+    query_weight: Float[Tensor, "l d d"]
+    query_bias: Float[Tensor, "l d"]
+    key_weight: Float[Tensor, "l h c d"]
+    value_weight: Float[Tensor, "l h d c"]
+    out_weight: Float[Tensor, "l d d"]
+    out_bias: Float[Tensor, "l 1 d"]
+    up_weight: Float[Tensor, "l d m"]
+    up_bias: Float[Tensor, "l 1 m"]
+    down_weight: Float[Tensor, "l m d"]
+    down_bias: Float[Tensor, "l 1 d"]
+
     def __init__(self, unit: TransformerUnit):
         super().__init__()
         self.joint_aware, self.self_attention = unit.joint_aware, unit.self_attention
-        layers = [*unit.multi_scale.layers, unit.joint_aware.layer]
+        layers = [*cast(list[PreNormLayer], unit.multi_scale.layers), unit.joint_aware.layer]
         self.num_heads = layers[0].attention.num_heads
         stacks = [_fold_layer(layer) for layer in layers]
         for name in stacks[0]:
@@ -85,11 +85,12 @@ class FastUnit(nn.Module):
         self,
         tokens: Float[Tensor, "b 26 d"],
         maps: list[Float[Tensor, "b _ d"]],
-        windows: Float[Tensor, "m n d"],
-        offsets: Float[Tensor, "m n 2"],
+        windows: Float[Tensor, "b 24 n d"],
+        offsets: Float[Tensor, "b 24 n 2"],
     ) -> Float[Tensor, "b 26 d"]:
         """Gather what the image says, then let the queries talk to each other."""
         batch, num_queries, dim = tokens.shape
+        windows, offsets = windows.flatten(0, 1), offsets.flatten(0, 1)  # one joint a row
         normed = _normalise(tokens).flatten(0, 1)
         query = torch.addmm(self.query_bias.flatten(), normed, self.query_weight.flatten(0, 1).T)
         # (b * q, l * h * c) -> (l * h, b * q, c): layers and heads beside each other
@@ -144,21 +145,26 @@ def _normalise(x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
 
 
 def _as_linear(conv: nn.Conv2d) -> nn.Linear:
+    """Return a 1 x 1 convolution as a linear layer on the channels."""
+    assert conv.bias is not None
     linear = nn.Linear(conv.in_channels, conv.out_channels)
-    linear.weight, linear.bias = nn.Parameter(conv.weight[:, :, 0, 0]), conv.bias
+    linear.weight = nn.Parameter(conv.weight[:, :, 0, 0])
+    linear.bias = nn.Parameter(conv.bias)
     return linear.to(conv.weight.dtype)
 
 
 @torch.no_grad()
 def _fold_layer(layer: PreNormLayer) -> dict[str, Tensor]:
     """Return a layer's weights in float64, its norms and value bias folded in."""
-    attention: MultiHeadAttention = layer.attention
+    attention, norm = layer.attention, layer.norm
     heads = (attention.num_heads, -1)
     query, key, value, out = (
         linear.weight.double()
         for linear in (attention.query, attention.key, attention.value, layer.out)
     )
-    norm, (mlp_norm, up, _, down, _) = layer.norm, layer.mlp
+    mlp_norm, up, _, down, _ = layer.mlp
+    assert isinstance(mlp_norm, nn.LayerNorm)
+    assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
     scale = 1 / math.sqrt(len(key) // attention.num_heads)
     query_bias = attention.query.bias.double() + query @ norm.bias.double()
     return {

@@ -5,19 +5,9 @@ from pathlib import Path
 
 from torch import nn
 
-from smpler.models.backbones.efficientnet import SCALES
 from smpler.models.backbones.hrnet import HRNet
 from smpler.models.weights.files import load_strictly, read_tensors
-from smpler.utils.paths import PRETRAINED, display
-
-BACKBONE_FILES = {
-    "hrnet-w32": PRETRAINED / "hrnet" / "pose_hrnet_w32_256x256.pth",
-    "hrnet-w48": PRETRAINED / "hrnet" / "pose_hrnet_w48_256x192.pth",
-    **{f"efficientnet-{name}": PRETRAINED / f"efficientnet_{name}.pt" for name in SCALES},
-    "blazepose-full": PRETRAINED / "blazepose_full.pt",
-}
-"""Backbone -> file: HRNet's published pose weights (W32 trained on MPII, W48 on COCO); what
-`python -m scripts.build.imagenet` writes; what `python -m scripts.build.blazepose` writes."""
+from smpler.utils.paths import display
 
 
 def load_backbone(backbone: nn.Module, path: str | Path) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Weights: published SMPLer checkpoints and our own, loaded strictly."""
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
-from smpler.models.backbones.hrnet import WIDTHS
+from smpler.models.backbones import BACKBONES
 from smpler.models.body import (
     H36M_REGRESSOR,
     Body,
@@ -30,9 +30,12 @@ RELEASED_FILES = {
     "smpler-blaze": PRETRAINED / "smpler_open_blaze_blocks.safetensors",
     "smpler-blaze-backbone": PRETRAINED / "smpler_open_blaze.safetensors",
     "smpler": PRETRAINED / "smpler_open_w32.safetensors",
-    "smpler-lite": PRETRAINED / "smpler_open_lite.safetensors",
 }
 """Preset -> our open weights, trained on open data; the best first."""
+INIT = "init"
+"""In place of a checkpoint: leave the model at its initialisation."""
+MIN_FIT = 0.9
+"""Share of a backbone's tensors by which weights without a configuration are recognised."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else than SMPLer's weights.
     """
-    source, content = "state dict", checkpoint
-    if not isinstance(checkpoint, Mapping):
+    if isinstance(checkpoint, Mapping):
+        source, content = "state dict", checkpoint
+    else:
         source, content = display(Path(checkpoint)), read_tensors(Path(checkpoint))
     state = content.get("model", content)
     if not isinstance(state, Mapping) or not all(isinstance(x, Tensor) for x in state.values()):
@@ -126,7 +130,7 @@ def load_model(
         one
             what the best released weights are.
         checkpoint: a file or state dict, published or ours; None takes the preset's released
-            weights, and leaves the initialisation, with a warning, when there are none.
+            weights; `init` leaves the initialisation, whose answer is the mean pose.
         body: a file, arrays under SMPL's own field names, or a `Body`; None takes the body inside
             the checkpoint, else that of its training, else SMPL from meta_data/, else the open one.
         regressor: a file or a (17, V) array; None takes the body's own.
@@ -134,11 +138,13 @@ def load_model(
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: checkpoint, body and regressor do not fit together.
+        ValueError: checkpoint, body and regressor do not fit together, or nothing is released.
     """
     if checkpoint is None:
         checkpoint = released_weights(preset)
-    loaded = None if checkpoint is None else read_checkpoint(checkpoint)
+        if checkpoint is None:
+            raise ValueError(_without_weights(preset))
+    loaded = None if _is_init(checkpoint) else read_checkpoint(checkpoint)
     if preset is None and loaded:
         config = loaded.config
     else:
@@ -146,16 +152,21 @@ def load_model(
     chosen = resolve_body(body, regressor, loaded)
     if loaded is None:
         model = build_smpler(config, chosen)
-        warnings.warn(
-            "No trained weights: the model is at its initialisation and answers with its mean "
-            "pose. Give checkpoint=FILE; see pretrained/README.md.",
-            stacklevel=3,
-        )
     else:
         with WithoutRandomInit():
             model = build_smpler(config, chosen)
         load_weights(model, loaded)
     return model.to(device).eval()
+
+
+def describe_weights(checkpoint: str | Path | Mapping) -> tuple[str, str]:
+    """Return what results call the weights, and the hash of their file."""
+    if _is_init(checkpoint):
+        return "initial parameters", ""
+    if isinstance(checkpoint, Mapping):
+        return "state dict", ""
+    with Path(checkpoint).open("rb") as file:
+        return Path(checkpoint).name, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def released_weights(preset: str | None = None) -> Path | None:
@@ -198,6 +209,20 @@ def resolve_body(
     return chosen if regressor is None else chosen.with_h36m_regressor(np.asarray(regressor))
 
 
+def _is_init(checkpoint: str | Path | Mapping) -> bool:
+    return not isinstance(checkpoint, Mapping) and str(checkpoint) == INIT
+
+
+def _without_weights(preset: str | None) -> str:
+    """Say which models have trained weights, and how to get one without."""
+    trained = [name for name in RELEASED_FILES if released_weights(name)]
+    others = f"trained are {', '.join(trained)}" if trained else "none are there"
+    return (
+        f"There are no open weights of {preset or 'any model'} ({others}). Give checkpoint=FILE, "
+        f"see pretrained/README.md, or checkpoint={INIT!r} for a model at its initialisation."
+    )
+
+
 def _body_of_training(checkpoint: Checkpoint | None) -> Body | None:
     """Return the open body when the checkpoint says that it was trained on it."""
     if checkpoint is None or checkpoint.body_sha256 is None:
@@ -223,26 +248,28 @@ def _regressor_beside(body: Body, inside: Body | None) -> np.ndarray | None:
 
 
 def _config_from_shapes(state: Mapping[str, Tensor], source: str) -> SMPLerConfig:
-    """Infer the configuration of weights that come without one."""
-    blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
-    if "backbone.world_landmarks.weight" in state:
-        return SMPLerConfig("blazepose-full", num_blocks=len(blocks))
-    if "backbone.stem.conv.weight" in state:
-        for variant in SCALES:
-            with torch.device("meta"):
-                expected = EfficientNetLite(variant).state_dict()
-            if all(
-                f"backbone.{name}" in state and state[f"backbone.{name}"].shape == value.shape
-                for name, value in expected.items()
-            ):
-                return SMPLerConfig(f"efficientnet-{variant}", num_blocks=len(blocks))
-        raise ValueError(f"{source}: its EfficientNet-Lite is none of {', '.join(SCALES)}.")
-    finest = state.get("backbone.stage2.0.branches.0.0.conv1.weight")
-    width = None if finest is None else len(finest)
-    names = {number: name for name, number in WIDTHS.items()}
-    if width not in names:
-        raise ValueError(f"{source} holds no weights of SMPLer: its HRNet has width {width}.")
-    return SMPLerConfig(f"hrnet-{names[width]}", num_blocks=len(blocks))
+    """Infer the configuration of weights that come without one: the backbone that fits best."""
+    num_blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    shapes = {
+        name.removeprefix("backbone."): value.shape
+        for name, value in state.items()
+        if name.startswith("backbone.")
+    }
+    fits = {}
+    for backbone, row in BACKBONES.items():
+        with torch.device("meta"), WithoutRandomInit():
+            expected = row.make().state_dict()
+        num_equal = sum(shapes.get(name) == value.shape for name, value in expected.items())
+        fits[backbone] = num_equal / max(len(expected), len(shapes))
+        if fits[backbone] == 1:
+            break
+    best = max(fits, key=fits.__getitem__)
+    if fits[best] < MIN_FIT:
+        raise ValueError(
+            f"{source} holds no weights of SMPLer: of its {len(shapes)} tensors of a backbone, "
+            f"too few are those of {', '.join(BACKBONES)}."
+        )
+    return SMPLerConfig(best, num_blocks=num_blocks)
 
 
 def _describe(config: SMPLerConfig) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from smpler.models.body import Body, default_body, load_h36m_regressor, open_body
 from smpler.models.weights.checkpoint import Checkpoint
-from smpler.utils.paths import META_DATA, display
+from smpler.utils.paths import USER_META_DATA, display
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ def protocol_body(mode: str, regressor: str | None, checkpoint: Checkpoint | Non
             "body=open and cannot be compared with published ones."
         )
         return body
-    path = META_DATA / regressor
+    path = USER_META_DATA / regressor
     if path.is_file():
         return body.with_h36m_regressor(load_h36m_regressor(path))
     other = ""
-    if inside is not None and inside.h36m_regressor is not None:
+    if checkpoint and inside and inside.h36m_regressor is not None:
         if is_of_mode(checkpoint.source, mode):
             log.info("%s is missing; the regressor inside %s serves.", path.name, checkpoint.source)
             return body.with_h36m_regressor(inside.h36m_regressor)

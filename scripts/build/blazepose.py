@@ -1,7 +1,7 @@
 """Convert BlazePose's landmark network from MediaPipe's wheel to our own modules' weights.
 
-The network in the wheel is Apache-2.0. Two files come of it: what a training of `smpler-blaze`
-starts from, which is not shipped; and what finds landmarks in photos, which is.
+The network in the wheel is Apache-2.0. It becomes two files: the backbone that a training of
+`smpler-blaze` starts from, which is not shipped, and the landmark detector, which is.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scripts.build.person_detector import WHEEL, copy_convolutions, open_network
-from scripts.build.wheels import read_from_wheel
+from scripts.build import tflite
+from smpler.models.backbones import BACKBONES
 from smpler.models.backbones.blazepose import (
     COARSEST_SCALE,
     INPUT_SIDE,
@@ -24,58 +24,50 @@ from smpler.models.backbones.blazepose import (
     BlazePoseBackbone,
 )
 from smpler.models.detectors.blazepose import PersonLandmarks
-from smpler.models.weights.backbones import BACKBONE_FILES
 from smpler.utils.image import CROP_SIZE, CropWindow, crop, read_image
 from smpler.utils.paths import SAMPLES, display
 
 TFLITE = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 TFLITE_SHA256 = "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f"
 LEFT_OUT = {(8, 16), (8, 48), (8, 8), (1, 8), (39, 48), (1, 288), (16, 1), (48, 1), (8, 1)}
-"""(out, in) of the convolutions of mask, heatmaps and presence, which our backbone lacks."""
+"""(out, in) of the convolutions for mask, heatmaps and presence, which our backbone lacks."""
 AS_EXECUTED = (
     *("stage4", "stage8", "stage16", "stage32", "widen"),
     *("laterals", "tower", "landmarks", "world_landmarks"),
 )
-"""Parts of our backbone in the original's order, which tells those of the same shape apart."""
+"""Parts of our backbone in the order in which the original executes them: this order decides
+which of two convolutions of one shape is which."""
 PERSON_BOX = (160.0, 110.0, 250.0, 430.0)
 """x, y, w, h of the person in samples/im01.png, pixels."""
 PRESENCE = (1, 288, 2, 2)
-"""Shape of the weights of what says whether there is a person."""
+"""Shape of the weights of the output that says whether there is a person."""
 READERS = {"finest": (39, 1, 1, 48), "stage16": (528, 1, 1, 88), "coarsest": (864, 1, 1, 144)}
-"""The last convolution with weights of this shape reads the map."""
+"""Map -> weights' shape of the convolution that reads it; of several, the last one does."""
 TOLERANCE = 1e-3
-"""Largest difference allowed, relative to the largest value."""
+"""Largest difference that is allowed, relative to the largest value."""
 
 
 def main() -> int:
     """Write the weights, and compare with the original network."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    tflite.add_flags(parser, BACKBONES["blazepose-full"].weights_file)
+    parser.add_argument("--landmarks", type=Path, help="also write the landmark detector here")
+    args = parser.parse_args()
     try:
-        interpreter = open_network(read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, args.wheel))
-    except ImportError as error:
+        interpreter = tflite.open_network(TFLITE, TFLITE_SHA256, args.wheel)
+    except (ImportError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     network, landmarks = convert(interpreter)
     check_parity(network, landmarks, interpreter)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), args.out)
+    print(f"{display(args.out)}: {args.out.stat().st_size / 1e6:.2f} MB")
     if args.landmarks:
-        arrays = {name: value.half().numpy() for name, value in landmarks.state_dict().items()}
-        np.savez_compressed(args.landmarks, **arrays)
-    for path in filter(None, (args.out, args.landmarks)):
-        print(f"{display(path)}: {path.stat().st_size / 1e6:.2f} MB")
+        tflite.save_half(args.landmarks, landmarks)
     if args.golden:
-        write_golden(args.golden, interpreter)
+        tflite.save_golden(args.golden, golden(interpreter))
     return 0
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=BACKBONE_FILES["blazepose-full"])
-    parser.add_argument("--landmarks", type=Path, help="also write what finds landmarks here")
-    parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
-    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
-    return parser.parse_args()
 
 
 def convert(interpreter) -> tuple[BlazePoseBackbone, PersonLandmarks]:
@@ -83,7 +75,7 @@ def convert(interpreter) -> tuple[BlazePoseBackbone, PersonLandmarks]:
     run(interpreter, torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))  # weights are unpacked by running
     network = BlazePoseBackbone().eval()
     parts = [getattr(network, name) for name in AS_EXECUTED]
-    left_over = copy_convolutions(nn.ModuleList(parts), interpreter)
+    left_over = tflite.copy_convolutions(nn.ModuleList(parts), interpreter)
     ((weight, bias),) = [pair for pair in left_over if pair[0].shape == PRESENCE]
     shapes = {weight.shape[:2] for weight, _ in left_over}
     assert shapes <= LEFT_OUT, f"convolutions are left over: {shapes - LEFT_OUT}"
@@ -99,17 +91,14 @@ def convert(interpreter) -> tuple[BlazePoseBackbone, PersonLandmarks]:
 
 
 def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
-    """Return what the original makes of one (1, 3, 224, 224) crop: maps and landmarks.
+    """Return the original's maps and landmarks of one (1, 3, 224, 224) crop.
 
     `finest` (48, 32, 32), averaged over 2 x 2 pixels as the backbone does it, `stage16`
     (88, 16, 16), `coarsest` (144, 8, 8), `landmarks` (39, 5), `world_landmarks` (39, 3), and
-    `score` (1,), that there is a person.
+    `score` (1,), the probability that there is a person.
     """
-    given = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
-    interpreter.set_tensor(
-        interpreter.get_input_details()[0]["index"], given.permute(0, 2, 3, 1).numpy()
-    )
-    interpreter.invoke()
+    resized = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
+    outputs = tflite.invoke(interpreter, resized.permute(0, 2, 3, 1).numpy())
     shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}
     maps = {}
     for op in interpreter._get_ops_details():
@@ -117,7 +106,6 @@ def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
             if op["op_name"] == "CONV_2D" and shapes[op["inputs"][1]] == shape:
                 maps[name] = interpreter.get_tensor(op["inputs"][0])[0].transpose(2, 0, 1)
     maps["finest"] = maps["finest"].reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4))
-    outputs = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
     landmarks, world_landmarks = (
         next(x for x in outputs if x.size == NUM_LANDMARKS * count) for count in (5, 3)
     )
@@ -131,11 +119,12 @@ def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def outputs_of(network: BlazePoseBackbone, images: Tensor) -> dict[str, np.ndarray]:
-    """Return the same of our backbone."""
+    """Return the same maps and landmarks of our backbone."""
     encoded = network.encode(images)
     maps = [x[0].numpy() for x in network.decode(*encoded)]
-    told = maps[-1][-NUM_LANDMARKS * (len(LANDMARK_SCALE) + 3) :, 0, 0]
-    landmarks, world_landmarks = np.split(told, [NUM_LANDMARKS * len(LANDMARK_SCALE)])
+    # the last map's channels end with the landmarks, which are the same in every pixel
+    values = maps[-1][-NUM_LANDMARKS * (len(LANDMARK_SCALE) + 3) :, 0, 0]
+    landmarks, world_landmarks = np.split(values, [NUM_LANDMARKS * len(LANDMARK_SCALE)])
     return {
         "finest": maps[0],
         "stage16": encoded[-1][0].numpy(),
@@ -154,10 +143,12 @@ def check_parity(network: BlazePoseBackbone, landmarks: PersonLandmarks, interpr
         with torch.no_grad():
             values, presence = landmarks(images)
         ours["score"] = presence.sigmoid().numpy()
-        pairs = [(key, ours[key], value) for key, value in expected.items()]
-        pairs.append(("landmarks alone", values[0].numpy(), expected["landmarks"]))
-        for key, found, wanted in pairs:
-            error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        expected["landmarks alone"], ours["landmarks alone"] = (
+            expected["landmarks"],
+            values[0].numpy(),
+        )
+        for key, value in expected.items():
+            error = np.abs(ours[key] - value).max() / np.abs(value).max()
             print(f"{name}, {key}: within {error:.1e} of the largest value")
             if error > TOLERANCE:
                 raise ValueError(f"{name}: {key} differ by {error}, more than {TOLERANCE}")
@@ -169,14 +160,10 @@ def person_crop() -> Float[Tensor, "1 3 224 224"]:
     return torch.from_numpy(crop(photo, CropWindow.for_box(PERSON_BOX))).permute(2, 0, 1)[None]
 
 
-def write_golden(path: Path, interpreter) -> None:
-    """Write what the original makes of the crop, maps thinned out."""
+def golden(interpreter) -> dict[str, np.ndarray]:
+    """Return the original's outputs for the crop, of the maps every 4th value along each axis."""
     expected = run(interpreter, person_crop())
-    for name in READERS:
-        expected[name] = expected[name][::4, ::4, ::4]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **expected)
-    print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")
+    return expected | {name: expected[name][::4, ::4, ::4] for name in READERS}
 
 
 if __name__ == "__main__":

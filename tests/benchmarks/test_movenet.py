@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import movenet
-from smpler.models.detectors.person import Detection
+from smpler.models.detectors.person import BlazePoseDetection
 
 
 def archive(path, nodes: list[dict], constants: dict[str, np.ndarray]):
@@ -115,7 +115,7 @@ def test_a_judge_reports_places_in_the_photo(brightest):
     image[140:146, 230:236, 0] = 255
     box = (150.0, 50.0, 200.0, 200.0)
     judge = movenet.MoveNetJudge(brightest)
-    detection = Detection(box, 0.9, (250.0, 150.0), (250.0, 100.0))
+    detection = BlazePoseDetection(box, 0.9, (250.0, 150.0), (250.0, 100.0))
     person = judge.look(image, detection)
     assert np.abs(person.keypoints - [233, 143]).max() < 4, person.keypoints[0]
     assert np.allclose(person.visibility, 0.95) and person.score == 0.75

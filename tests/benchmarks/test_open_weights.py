@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import open_weights, real_photos
+from benchmarks import harness, open_weights, real_photos
 from smpler.datasets.engine.framing import Framing
 from smpler.datasets.engine.stream import VALIDATION_SEED, SyntheticPeople
 from smpler.models.body import open_body
-from smpler.models.detectors.landmarks import SEEN_KEYPOINTS, LandmarkDetector, Landmarks
-from smpler.models.detectors.person import PersonDetector
+from smpler.models.detectors import Landmarks
+from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
+from smpler.models.detectors.person import BlazePosePersonDetector
+from smpler.models.predictor import Predictor
 from smpler.models.smpler import PRESETS, build_smpler
-from smpler.models.weights.checkpoint import load_model
 from smpler.utils.image import CROP_SIZE, CropWindow, read_image
 from smpler.utils.paths import SAMPLES
 from tests.support.standin_wardrobe import Poses, wardrobe
@@ -100,27 +101,28 @@ def test_the_demos_way_with_crops_is_what_the_demo_does_with_photos():
     photo = read_image(SAMPLES / "im01.png")
     crop = cv2.resize(photo[60:580, 18:538], (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
     grey = np.full_like(crop, 128)
-    model, landmarks = load_model(), LandmarkDetector.load()
+    predictor = Predictor.load(device="cpu")
     images = torch.from_numpy(np.stack([crop, grey])).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        (found,) = open_weights.DemosWay(model, landmarks)(images)
+        (found,) = open_weights.DemosWay(predictor)(images)
     window = CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
     for number, picture in enumerate((crop, grey)):
-        answer = real_photos.demo.estimate_people(picture, [window], model, True, landmarks)
-        assert (found.vertices[number] - answer.vertices[0]).abs().max() < 2e-3
-    plain = real_photos.demo.estimate_people(crop, [window], model)
+        answer = predictor.estimate(picture, [window])
+        assert torch.equal(found.vertices[number], answer.vertices[0])
+    plain = Predictor(predictor.model).estimate(crop, [window])
     assert (found.vertices[0] - plain.vertices[0]).abs().max() > 0.01
 
 
 class Judge:
-    """Sees each joint where the model puts it, moved to the right by a part of the torso."""
+    """Sees each joint where the predictor puts it, moved to the right by a part of the torso."""
 
-    def __init__(self, model, error: float):
-        self.model, self.error, self.detector = model, error, PersonDetector.load()
+    def __init__(self, predictor: Predictor, error: float):
+        self.predictor, self.error = predictor, error
+        self.detector = BlazePosePersonDetector.load()
 
     def look(self, image, detection):
         window = CropWindow.for_box(detection.box)
-        found = real_photos.demo.estimate_people(image, [window], self.model).keypoints_2d[0]
+        found = self.predictor.estimate(image, [window]).keypoints_2d[0]
         places = window.to_photo(found[SEEN_KEYPOINTS].double().numpy())
         places[:, 0] += self.error * real_photos.torso_length(places)
         return Landmarks(places, np.array([1.0] * 11 + [0.0]), 1.0)
@@ -128,13 +130,14 @@ class Judge:
 
 def test_agreement_on_photos_counts_joints_that_the_judge_sees(model):
     photo = ("im01.png", read_image(SAMPLES / "im01.png"))
+    predictor = Predictor(model)
     for error, expected in ((0.1, 1.0), (0.3, 0.0)):
-        (found,), drawn = real_photos.compare(model, Judge(model, error), photo)
+        (found,), drawn = real_photos.compare(predictor, Judge(predictor, error), photo)
         assert found.shown.sum() == 11 and found.pck == expected
         assert np.abs(found.errors - error).max() < 1e-3
     assert drawn.shape == photo[1].shape and (drawn == [255, 0, 0]).all(axis=-1).any()
     blank = ("grey", np.full((100, 100, 3), 128, np.uint8))
-    assert real_photos.compare(model, Judge(model, 0.0), blank)[0] == []
+    assert real_photos.compare(predictor, Judge(predictor, 0.0), blank)[0] == []
 
 
 # Measured by hand in samples/im02.jpg, the man with his arms spread; left is his left.
@@ -150,7 +153,8 @@ def test_released_weights_find_arms_and_legs_in_a_photo():
         read_image(SAMPLES / "im02.jpg"),
         CropWindow.for_box((315.0, 28.0, 270.0, 290.0)),
     )
-    estimate = real_photos.demo.estimate_people(photo, [window], load_model())
+    network = Predictor.load(device="cpu", mirror=False, fit=False)
+    estimate = network.estimate(photo, [window])
     found = window.to_photo(estimate.keypoints_2d[0].double().numpy())
     errors = [
         np.linalg.norm(found[open_weights.KEYPOINT_NAMES.index(name)] - place)
@@ -162,11 +166,12 @@ def test_released_weights_find_arms_and_legs_in_a_photo():
 
 
 def test_the_table_names_every_number_and_a_missing_file_is_one_sentence(capsys, monkeypatch):
-    open_weights.print_table({"weights": "x", "mpjpe": 71.25, "video_pck": 0.5})
+    harness.print_markdown({"weights": "x", "mpjpe": 71.25, "video_pck": 0.5})
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| mpjpe | 71.25 | 60 |",
-        "| video_pck | 0.50 | 0.8 |",
+        "| weights | x |",
+        "| mpjpe | 71.25 |",
+        "| video_pck | 0.50 |",
     ]
-    monkeypatch.setattr(open_weights, "released_weights", lambda: None)
+    monkeypatch.setattr(harness, "released_weights", lambda: None)
     assert open_weights.main([]) == 2
     assert capsys.readouterr().err.count("--checkpoint") == 1

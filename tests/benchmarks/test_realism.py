@@ -8,19 +8,22 @@ import torch
 from benchmarks import realism
 from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck, torso_length
 from smpler.models.backbones.blazepose import INPUT_SIDE
+from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import (
     CIRCLE,
+    LANDMARK_NUMBERS,
     SEEN,
     SEEN_KEYPOINTS,
-    SEEN_LANDMARKS,
-    Landmarks,
     view_matrix,
 )
 from smpler.utils.image import CROP_SIZE
 from smpler.utils.joints import KEYPOINT_NAMES
 
+SEEN_LANDMARKS = [LANDMARK_NUMBERS[name] for name in SEEN]
 STANDING = {"Shoulder": (20, 60), "Elbow": (35, 95), "Wrist": (40, 125), "Hip": (12, 120)}
 STANDING |= {"Knee": (14, 165), "Ankle": (15, 210)}
+
+SEEN_LANDMARKS = [LANDMARK_NUMBERS[name] for name in SEEN]
 
 
 def standing() -> np.ndarray:
@@ -51,8 +54,8 @@ def judge_that_says(keypoints: np.ndarray | None):
 
 
 def test_left_landmarks_are_odd_and_right_ones_follow():
-    for name, landmark in zip(SEEN, SEEN_LANDMARKS, strict=True):
-        assert landmark % 2 == (name[0] == "L"), name
+    for name in SEEN:
+        assert LANDMARK_NUMBERS[name] % 2 == (name[0] == "L"), name
     assert len(set(SEEN_LANDMARKS)) == 12 and max(SEEN_LANDMARKS) == 28
 
 
@@ -119,15 +122,15 @@ def test_whom_the_judge_sees_elsewhere_is_not_found():
     assert realism.give_verdict(judge_that_says(None), sample(labels)).errors is None
 
 
-def test_the_judge_is_told_where_the_person_is_and_detection_counts_apart():
+def test_the_judge_gets_the_persons_place_and_detection_counts_apart():
     labels = standing()
-    told = []
+    places = []
     judge = judge_that_says(labels)
-    judge.follow = lambda image, *place: told.append(place)
+    judge.follow = lambda image, *place: places.append(place)
     judge.find = lambda image, near: Landmarks(labels, np.ones(12), 1.0)
     verdict = realism.give_verdict(judge, sample(labels))
     assert verdict.errors is None and verdict.detected
-    ((hip, up, radius),) = told
+    ((hip, up, radius),) = places
     assert np.allclose(hip, [112, 120]) and np.allclose(up, [0, -60])
     assert radius == pytest.approx(realism.REACH_BEYOND_JOINTS * np.hypot(15, 90)), radius
     result = realism.summarize([verdict])

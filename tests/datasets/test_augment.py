@@ -21,8 +21,8 @@ from smpler.datasets.labels import Label
 from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.image import CropWindow
 from smpler.utils.joints import ANNOTATION_NAMES, KEYPOINTS_FROM_ANNOTATION, SMPL_NAMES
+from tests.support.standin import GOLDEN
 from tests.support.tsv_data import (
-    GOLDEN,
     golden_augmentations,
     jpeg,
     smooth_image,
@@ -63,12 +63,12 @@ def test_the_labels_are_the_golden_ones(golden, case):
     key, augmentation = golden_augmentations()[case]
     sample = data.load(case, augmentation)
     chosen = list(KEYPOINTS_FROM_ANNOTATION)
-    wanted = {
+    golden_labels = {
         "keypoints_2d": expected[f"{case}.joints_2d"][chosen],
         "keypoints_3d": expected[f"{case}.joints_3d"][chosen],
         **{name: expected[f"{case}.{name}"] for name in ("pose", "betas", "center", "scale")},
     }
-    for name, values in wanted.items():
+    for name, values in golden_labels.items():
         worst = np.abs(sample[name].numpy() - values).max()
         assert worst < 1e-4, f"{name} is off by {worst:.2e}"
     assert sample["key"] == key

@@ -78,10 +78,9 @@ def test_official_style_checkpoint_brings_its_own_body(standin_arrays, tmp_path)
     assert max(errors.values()) < 1e-6, errors
 
 
-@pytest.mark.filterwarnings("ignore:No trained weights")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_parameter_counts_are_exact(preset, tiny_body):
-    model = load_model(preset, body=tiny_body)
+    model = load_model(preset, "init", tiny_body)
     assert sum(p.numel() for p in model.parameters()) == COUNTS[preset]
 
 

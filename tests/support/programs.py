@@ -1,6 +1,6 @@
-"""Run a program of ours in fresh processes, as a launcher would, without importing torch each time.
+"""Run one of our programs in fresh processes, as a launcher would, but start them faster.
 
-The processes are forked from a server that has imported everything and done nothing else.
+They are forked from a server that has imported everything and done nothing else.
 `tests/test_published_commands.py` uses the real launchers.
 """
 
@@ -19,7 +19,7 @@ from smpler.utils.paths import ROOT
 
 PRELOADED = ["main", "tests.support.small_main", "tests.support.tiny_training", "torch._dynamo"]
 PRELOADED += ["tensorboardX", "smpler.datasets.engine.stream"]
-"""Modules that the server imports: what `main` comes to, and torch._dynamo, as optimizers do."""
+"""Modules that the server imports: main's, also its late ones, and torch._dynamo for optimizers."""
 GRACE_S = 30
 """How long the others may live on after one process has failed."""
 
@@ -29,7 +29,7 @@ _context.set_forkserver_preload(PRELOADED)
 
 @dataclass(frozen=True)
 class Done:
-    """How it ended; of several processes, in order of ranks."""
+    """How the processes of a program ended, in order of ranks."""
 
     returncodes: tuple[int, ...]
     outputs: tuple[str, ...]
@@ -55,8 +55,8 @@ def run(
     """Call the program's `main()` with arguments as of the command line.
 
     Args:
-        kill_when: asked again and again; once it says yes, the first process gets SIGKILL.
-        environment: variables.
+        kill_when: called again and again; once it returns True, the first process gets SIGKILL.
+        environment: environment variables.
     """
     argv = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def _ranks(count: int) -> list[dict[str, str]]:
 
 
 def _wait(launched: list, timeout: float, kill_when: Callable[[], bool]) -> None:
-    """Wait for all; when one fails, end the others soon, as torchrun does."""
+    """Wait for all processes; when one fails, end the others soon, as torchrun does."""
     end = time.monotonic() + timeout
     while any(process.is_alive() for process in launched):
         if kill_when():

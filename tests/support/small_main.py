@@ -1,4 +1,4 @@
-"""main.py with a backbone of four convolutions: all else is real, and a step takes little."""
+"""main.py with a backbone of four convolutions, for quick steps; all else is real."""
 
 import sys
 
@@ -6,6 +6,7 @@ from torch import nn
 
 import main as program
 from smpler.models.smpler import build_smpler
+from smpler.training import assembly
 
 
 class TinyBackbone(nn.Module):
@@ -27,7 +28,7 @@ class TinyBackbone(nn.Module):
 
 
 def build_tiny(config, body):
-    """Build a model of the configuration, but for its backbone."""
+    """Return the configuration's model on a `TinyBackbone`."""
     model = build_smpler(config, body)
     model.backbone = TinyBackbone()
     return model
@@ -35,7 +36,7 @@ def build_tiny(config, body):
 
 def main() -> int:
     """Run main.py's `main`."""
-    program.build_smpler = build_tiny
+    assembly.build_smpler = build_tiny
     return program.main()
 
 

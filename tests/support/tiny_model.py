@@ -1,11 +1,13 @@
 """A whole SMPLer that runs and exports in a moment: few channels, a body of 20 vertices."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from smpler.models import smpler
+from smpler.models.backbones import BACKBONES, BackboneEntry
 from smpler.models.body import body_from_arrays
 from smpler.models.smpler import SMPLer, SMPLerConfig, build_smpler
 from tests.conftest import tiny_arrays
@@ -33,7 +35,7 @@ class TinyBackbone(nn.Module):
 
 def tiny_model(monkeypatch: pytest.MonkeyPatch, num_blocks: int = 2) -> SMPLer:
     """Weights and batch statistics are drawn at a scale at which every part matters."""
-    monkeypatch.setitem(smpler.BACKBONES, "tiny", TinyBackbone)
+    monkeypatch.setitem(BACKBONES, "tiny", BackboneEntry(TinyBackbone, Path("none")))
     rng = np.random.default_rng(1)
     regressor = rng.random((17, 20))
     body = body_from_arrays(tiny_arrays(), name="tiny")

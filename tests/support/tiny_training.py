@@ -1,4 +1,4 @@
-"""A small training run that can be told to die: python -m tests.support.tiny_training."""
+"""A small training run that dies when asked to: python -m tests.support.tiny_training."""
 
 import argparse
 import logging
@@ -12,8 +12,9 @@ from torch import nn
 
 from smpler.training import checkpoint
 from smpler.training.distributed import start_processes
+from smpler.training.options import TrainOptions
 from smpler.training.report import Evaluation
-from smpler.training.trainer import Trainer, TrainOptions
+from smpler.training.trainer import Trainer
 
 
 class TinyModel(nn.Module):
@@ -27,7 +28,7 @@ class TinyModel(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """What may learn more slowly."""
+        """The part whose learning rate `--backbone_lr` scales."""
         return self.layers[0]
 
     def forward(self, x):
@@ -35,7 +36,7 @@ class TinyModel(nn.Module):
 
 
 class TinyData(torch.utils.data.Dataset):
-    """Numbers that depend on epoch and index alone."""
+    """Random samples that depend on epoch and index alone."""
 
     epoch, num_bad = 0, 0
 
@@ -44,7 +45,7 @@ class TinyData(torch.utils.data.Dataset):
 
     @property
     def num_skipped(self) -> int:
-        """So many in every epoch."""
+        """Bad samples so far: `num_bad` in every epoch."""
         return self.num_bad * (self.epoch + 1)
 
     def __len__(self) -> int:
@@ -57,7 +58,7 @@ class TinyData(torch.utils.data.Dataset):
 
 
 class TinyLoss(nn.Module):
-    """Squared error; NaN at a step that it is told."""
+    """Squared error; NaN at step `nan_at`, counted from 1."""
 
     def __init__(self, nan_at: int | None):
         super().__init__()
@@ -71,6 +72,22 @@ class TinyLoss(nn.Module):
         return {"first": error, "second": 0.1 * estimate.abs().mean()}
 
 
+def tiny_options(**changes) -> TrainOptions:
+    """Return options of 60 steps in 6 epochs of `TinyData`, with some changed."""
+    options = {
+        "num_epochs": 6,
+        "batch_size": 4,
+        "num_workers": 0,
+        "lr": 1e-2,
+        "seed": 1234,
+        "summary_steps": 10,
+        "save_steps": 3,
+        "save_epochs": 2,
+        "eval_epochs": 1,
+    }
+    return TrainOptions(**options | changes)
+
+
 def main() -> None:
     """Train 60 steps of batch 4 (10 an epoch), or until killed."""
     parser = argparse.ArgumentParser()
@@ -79,7 +96,6 @@ def main() -> None:
     parser.add_argument("--kill_while_saving", type=int)
     parser.add_argument("--nan_at", type=int)
     parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--save_steps", type=int, default=3)
     parser.add_argument("--ema", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_bad", type=int, default=0)
@@ -92,16 +108,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with start_processes("cpu") as processes:
         torch.manual_seed(processes.rank)
-        options = TrainOptions(
-            num_epochs=6,
+        options = tiny_options(
             batch_size=4 // processes.world_size,
             num_workers=arguments.num_workers,
-            lr=1e-2,
             lr_schedule="cosine",
             warmup_steps=5,
-            summary_steps=10,
-            save_steps=arguments.save_steps,
-            save_epochs=2,
             ema=arguments.ema,
             backbone_lr=arguments.backbone_lr,
             clip_grad=1.0,
@@ -130,7 +141,7 @@ def main() -> None:
 
 
 def fail(model: nn.Module) -> None:
-    """Stand in for an evaluation."""
+    """Stand in for an evaluation that fails."""
     raise RuntimeError("no evaluation today")
 
 
@@ -142,7 +153,7 @@ def evaluate(model: nn.Module) -> Evaluation:
 
 
 def die_at(trainer: Trainer, step: int) -> None:
-    """Be killed, as by a machine that is taken away, right after a step."""
+    """Kill this process right after a step, as when a machine is taken away."""
     after_step = trainer._after_step
 
     def then_die(bar, now, *rest):
@@ -154,7 +165,7 @@ def die_at(trainer: Trainer, step: int) -> None:
 
 
 def die_while_saving(count: int) -> None:
-    """Be killed half-way through writing the checkpoint of that number."""
+    """Kill this process half-way through writing its checkpoint number `count`."""
     saved = [0]
     save = checkpoint.torch.save
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.tsv import TsvWriter
-
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+from tests.support.standin import GOLDEN
 
 
 def golden_augmentations() -> list[tuple[str, Augmentation]]:

@@ -15,6 +15,7 @@ from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.labels import Label
 from smpler.datasets.tsv import TsvDataset
 from smpler.models.body import open_body
+from smpler.training import assembly
 from smpler.training.checkpoint import load_checkpoint
 from smpler.training.distributed import Processes, TrainSampler
 from smpler.utils.image import CROP_SIZE
@@ -33,7 +34,7 @@ def body():
 
 @pytest.fixture(autouse=True)
 def small_engine(monkeypatch, body):
-    monkeypatch.setattr(main, "build_smpler", build_tiny)
+    monkeypatch.setattr(assembly, "build_smpler", build_tiny)
     clothes = wardrobe(body)
     monkeypatch.setattr(engine_stream, "load_wardrobe", lambda: clothes)
     monkeypatch.setattr(engine_stream, "VALIDATION_SIZE", NUM_VALIDATION)

@@ -9,9 +9,10 @@ from tensorboardX.proto import event_pb2
 
 from smpler.training.checkpoint import load_checkpoint, save_atomically
 from smpler.training.distributed import Processes, TrainSampler
-from smpler.training.trainer import TrainOptions, parameter_groups
+from smpler.training.trainer import parameter_groups
 from smpler.training.weight_average import WeightAverage
 from tests.support.programs import Done, run
+from tests.support.tiny_training import tiny_options
 
 CPU = torch.device("cpu")
 
@@ -197,9 +198,9 @@ def test_too_few_samples_for_a_batch_are_named():
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
-    constant = TrainOptions(lr=2e-4)
+    constant = tiny_options(lr=2e-4)
     assert {constant.learning_rate(step, 100) for step in (0, 50, 99)} == {2e-4}
-    cosine = TrainOptions(lr=1.0, lr_schedule="cosine", warmup_steps=9)
+    cosine = tiny_options(lr=1.0, lr_schedule="cosine", warmup_steps=9)
     rates = [cosine.learning_rate(step, 1000) for step in range(1000)]
     assert abs(rates[0] - 0.1) < 1e-3 and rates[999] < 1e-4
     assert max(rates) == rates[9] and abs(rates[500] - 0.5) < 1e-3

@@ -61,9 +61,9 @@ def test_npz_and_json_hold_the_same_keys_and_numbers(person, tmp_path):
             assert arrays[key].tolist() == content[key], key
 
 
-def test_readme_lists_exactly_the_keys(person):
-    readme = (ROOT / "README.md").read_text()
-    section = readme.split("<!-- schema -->")[1]
+def test_the_docs_list_exactly_the_keys(person):
+    page = (ROOT / "docs" / "output.md").read_text()
+    section = page.split("<!-- schema -->")[1]
     keys = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
     assert keys == [field.name for field in fields(PersonResult)]
 

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+import trimesh
 from scipy.spatial.transform import Rotation
 
 from smpler.utils.geometry import (
@@ -10,6 +11,7 @@ from smpler.utils.geometry import (
     rot6d_to_rotmat,
     rotmat_to_axis_angle,
     rotmat_to_rot6d,
+    vertex_normals,
 )
 
 
@@ -90,3 +92,11 @@ def test_half_a_turn_comes_back_as_the_same_rotation():
     ours = Rotation.from_rotvec(rotmat_to_axis_angle(matrices)).as_matrix()
     error = np.abs(ours - matrices).max()
     assert error < 1e-14, error
+
+
+def test_normals_of_a_sphere_point_outwards():
+    sphere = trimesh.creation.icosphere(subdivisions=3)
+    vertices = torch.from_numpy(np.asarray(sphere.vertices, np.float32))[None]
+    normals = vertex_normals(vertices, torch.from_numpy(np.asarray(sphere.faces, np.int64)))
+    error = (normals - vertices).abs().max().item()
+    assert error < 0.02, error

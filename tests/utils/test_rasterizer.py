@@ -8,7 +8,7 @@ import torch
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
 from smpler.utils import pytorch3d_rasterizer
-from smpler.utils.rasterizer import interpolate, rasterize, vertex_normals
+from smpler.utils.rasterizer import interpolate, rasterize
 
 
 def brute_force(vertices, faces, height, width, cull=True, perspective=False):
@@ -113,15 +113,6 @@ def test_what_cannot_be_drawn_is_left_out():
     behind = good - torch.tensor([0.0, 0, 3])
     assert (rasterize(behind[None], faces[:1], 10, 10, perspective=True).face_index == -1).all()
     assert rasterize(good[None], faces[:1], 0, 0).face_index.shape == (1, 0, 0)
-
-
-def test_normals_of_a_sphere_point_outwards():
-    trimesh = pytest.importorskip("trimesh")
-    sphere = trimesh.creation.icosphere(subdivisions=3)
-    vertices = torch.from_numpy(np.asarray(sphere.vertices, np.float32))[None]
-    normals = vertex_normals(vertices, torch.from_numpy(np.asarray(sphere.faces, np.int64)))
-    error = (normals - vertices).abs().max().item()
-    assert error < 0.02, error
 
 
 # --- pytorch3d: no wheel for current Python, so a stand-in by its documented contract

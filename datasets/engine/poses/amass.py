@@ -11,29 +11,30 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from smpler.datasets.engine.poses.anatomy import NUM_JOINTS, remove_heading
+from smpler.datasets.engine.poses.anatomy import remove_heading
+from smpler.utils.joints import NUM_JOINTS
 from smpler.utils.paths import display
 
 RATE_NAMES = ("mocap_framerate", "mocap_frame_rate")
 WIDTHS = (72, 156, 165)
-"""Numbers a frame of SMPL, SMPL-H and SMPL-X; the first 22 joints are the same in all."""
+"""Numbers per frame of SMPL, SMPL-H and SMPL-X; the first 22 joints are the same in all."""
 NUM_BODY_JOINTS = 22
 LARGEST_ANGLE = 4 * np.pi
-"""Of an axis-angle vector [radians]: more is no pose."""
+"""Largest number in a pose [radians]; a larger one is no axis-angle."""
 TO_Y_UP = Rotation.from_euler("x", -90, degrees=True)
 
 
 def load_amass(source: Path, frames_per_second: float = 6.0) -> Float[np.ndarray, "n 24 3"]:
     """Read an npz file, or every one below a folder, thinned out to a frame rate.
 
-    Files without `poses` below a folder (AMASS's `shape.npz`, ...) are left out.
+    Files below a folder that hold no `poses` (AMASS's `shape.npz`, ...) are left out.
 
     Returns:
-        Axis-angle [radians], float32; hands are flat where the file's are SMPL-H's or SMPL-X's.
+        Axis-angle [radians], float32; the hands of SMPL-H and SMPL-X are made flat.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: a file is damaged or no AMASS file, or there is none.
+        ValueError: a file is damaged or not AMASS's, or the folder holds none.
     """
     source = Path(source)
     if source.is_file():
@@ -64,6 +65,7 @@ def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 
             path, f"`poses` is {poses.shape}, not (frames, {' or '.join(map(str, WIDTHS))})"
         )
     step = max(1, round(rates[0] / frames_per_second))
+    # (n, WIDTHS) -> (n, joints, 3) -> (n, 24, 3)
     body = poses[::step].reshape(len(poses[::step]), -1, 3).astype(np.float64)[:, :NUM_JOINTS]
     if not np.isfinite(body).all() or np.abs(body).max() > LARGEST_ANGLE:
         raise _unusable(path, "`poses` holds numbers that are no rotations in radians")
@@ -74,17 +76,18 @@ def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 
     return body.astype(np.float32)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, np.ndarray | None]:
+    """Return the arrays of a file by name; those that are not used are None."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = ("poses", *RATE_NAMES)
-            return {name: archive[name] if name in wanted else None for name in archive.files}
+            read = ("poses", *RATE_NAMES)
+            return {name: archive[name] if name in read else None for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise _unusable(path, f"it cannot be read ({error})") from error
 
 
 def _holds_poses(path: Path) -> bool:
-    """Say no only when the file is whole and holds something else."""
+    """Return False only for an intact file that holds something else."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return "poses" in archive.files

@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
-from smpler.utils.joints import SMPL_NAMES, SMPL_PARENTS, mirrored
-
-NUM_JOINTS = len(SMPL_NAMES)
+from smpler.utils.joints import NUM_JOINTS, SMPL_NAMES, SMPL_PARENTS, mirrored
 
 
 def _generations() -> list[tuple[list[int], list[int]]]:
-    """List the joints by their distance from the root, each with its parent."""
+    """List the joints by their distance from the root, with their parents."""
     known, generations = [0], []
     while children := [j for j in range(1, NUM_JOINTS) if SMPL_PARENTS[j] in known]:
         known = children
@@ -75,7 +73,7 @@ def pose_from_angles(angles: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "
 def angles_from_pose(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24 3"]:
     """Turn axis-angle [radians] into swing and twist [degrees, left side's convention]."""
     rotation = Rotation.from_rotvec(pose.reshape(-1, 3))
-    quaternion = rotation.as_quat(canonical=True).reshape(*pose.shape[:2], 4)
+    quaternion = rotation.as_quat(canonical=True).reshape(*pose.shape[:2], 4)  # x, y, z, w
     along = (quaternion[..., :3] * _IS_TWIST).sum(-1)
     half = np.arctan2(along, quaternion[..., 3])
     twist = 2 * half[..., None] * _IS_TWIST
@@ -97,14 +95,6 @@ def clip_to_limits(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 24
     return clipped
 
 
-def within_limits(
-    pose: Float[np.ndarray, "n 24 3"], tolerance: float = 0.01
-) -> Bool[np.ndarray, "n"]:
-    """Say which poses respect every joint's interval [+- degrees]."""
-    angles = angles_from_pose(pose)[:, 1:]
-    return ((angles >= _LOW - tolerance) & (angles <= _HIGH + tolerance)).all((1, 2))
-
-
 def within_reach(direction: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
     """Say where an upper arm can point (outwards, up, forward in the chest's frame).
 
@@ -117,9 +107,13 @@ def within_reach(direction: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]
 def upper_arm_directions(
     joints: Float[np.ndarray, "n 24 3"], rotations: Float[np.ndarray, "n 24 3 3"]
 ) -> Float[np.ndarray, "n 2 3"]:
-    """Where the posed upper arms, left and right, point in the chest's frame."""
+    """Return where the posed upper arms, left and right, point in the chest's frame.
+
+    Outwards, up, forward.
+    """
     arms = joints[:, _ELBOWS] - joints[:, _SHOULDERS]
     arms = arms / np.linalg.norm(arms, axis=2, keepdims=True)
+    # (n, 2, 3) @ (n, 3, 3): rows times R are R.T times the vectors; outwards is -x on the right
     return (arms @ rotations[:, _CHEST]) * np.array([[1, 1, 1], [-1, 1, 1]])
 
 
@@ -149,8 +143,8 @@ def forward_kinematics(
     local = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
     rotations, joints = local.copy(), np.empty_like(pose)
     joints[:, 0] = rest_joints[0]
-    for children, parents in _GENERATIONS:  # all joints as far from the root at once
-        bones = (rest_joints[children] - rest_joints[parents])[..., None]
+    for children, parents in _GENERATIONS:  # at once, all joints that are equally far from the root
+        bones = (rest_joints[children] - rest_joints[parents])[..., None]  # (k, 3, 1)
         rotations[:, children] = rotations[:, parents] @ local[:, children]
         joints[:, children] = joints[:, parents] + (rotations[:, parents] @ bones)[..., 0]
     return joints, rotations

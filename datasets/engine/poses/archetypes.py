@@ -1,9 +1,8 @@
-"""Poses drawn by rule: what people do, each with the limbs that go with it.
+"""Poses drawn by rule: one function for each thing that people do.
 
-Angles are degrees in the left side's convention of `smpler.datasets.engine.poses.anatomy`; every
-rule writes both sides through the same words: flexion, abduction, turn. Arms are drawn on their
-own, by the direction of the upper arm (`smpler.datasets.engine.poses.arms`), for people do most
-things with any arms.
+A rule writes legs, trunk, head and tilt of a `Draft`, in degrees; both sides use the same terms:
+flexion, abduction, turn. Arms are drawn on their own, by the direction of the upper arm
+(`smpler.datasets.engine.poses.arms`), because most things can be done with any arms.
 """
 
 from collections.abc import Callable
@@ -251,13 +250,13 @@ class Archetype:
     draw: Callable[[Draft], None]
     """Writes legs, trunk, head and tilt."""
     weight: float
-    """How often, relative to the others."""
+    """How often it is drawn, relative to the others."""
     stands_on: tuple[str, ...] = ("Sole",)
-    """Which capsules carry the body: nothing else is below them. Empty: it hangs or flies."""
+    """Parts that carry the body: no other part is below them. Empty: it hangs or flies."""
     balanced: bool = False
     """The whole body is tilted until its centre of mass is above the feet."""
     arms: dict[str, float] = field(default_factory=dict)
-    """Arms that go with it, and how often; else any."""
+    """Rules of `arms.ARMS` that go with it, and how often; else any rule."""
 
     @property
     def on_feet(self) -> bool:

@@ -1,7 +1,8 @@
 """Arms drawn by rule: where the upper arm points in the chest's frame, then elbow and hand.
 
-A direction is an elevation above the horizontal and an azimuth from sideways (0) to forward (90),
-then raised forward about the line through the shoulders. The collar takes its share of it.
+A direction is an elevation above the horizontal and an azimuth from sideways (0) to forward (90).
+It is then turned about the line through the shoulders, which raises a hanging arm forward. The
+collar takes a share of the elevation.
 """
 
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from smpler.datasets.engine.poses.anatomy import ARM_JOINTS, within_reach
+from smpler.datasets.engine.poses.anatomy import within_reach
 from smpler.datasets.engine.poses.draft import SIDES, Draft
 from smpler.utils.joints import SMPL_NAMES
 
 SYMMETRIC = 0.35
 """How often both arms do the same."""
 COLLAR_SHARE = 0.25
-"""Of the arm's elevation: the collar rises by a quarter of what the whole arm does."""
+"""Share of the whole arm's elevation that the collar rises by."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,25 @@ _WEIGHTS = np.array([rule.weight for rule in ARMS.values()])
 _RULES = np.array(
     [(rule.elevation, rule.azimuth, rule.raised, rule.turn, rule.elbow) for rule in ARMS.values()]
 )  # (rules, 5, 2)
-_HIPS, _COLLARS, _SHOULDERS, _ELBOWS, _WRISTS, _HANDS = (
-    [SMPL_NAMES.index(f"{side}_{name}") for side in SIDES] for name in ("Hip", *ARM_JOINTS)
+_HIPS, _COLLARS, _SHOULDERS, _ELBOWS = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in SIDES]
+    for name in ("Hip", "Collar", "Shoulder", "Elbow")
 )
 
 
 def add_arms(draft: Draft, preferred: dict[str, float]) -> None:
-    """Draw both arms; `preferred` says how often which rule holds, else it is any."""
+    """Draw both arms.
+
+    Args:
+        preferred: rule -> how often it is used; else the rule is drawn by the weights in ARMS.
+    """
     rule = _choose_rules(draft, preferred)
+    # (n, arms, numbers of a rule)
     both = draft.rng.standard_normal((len(draft), 1, 5)).clip(-2.5, 2.5)
     own = draft.rng.standard_normal((len(draft), 2, 5)).clip(-2.5, 2.5)
     same = (rule[:, :1] == rule[:, 1:])[..., None]
     deviation = np.where(same, 0.8 * both + 0.6 * own, own)
-    mean, spread = _RULES[rule, :, 0], _RULES[rule, :, 1]
+    mean, spread = _RULES[rule, :, 0], _RULES[rule, :, 1]  # (n, 2, 5)
     elevation, azimuth, raised, turn, elbow = np.moveaxis(mean + spread * deviation, 2, 0)
     flexion = -draft.angles[:, _HIPS, 0]
     raised = raised + np.where(_SWINGING[rule], 0.45 * (flexion[:, ::-1] - flexion), 0)
@@ -94,7 +101,7 @@ def _choose_rules(draft: Draft, preferred: dict[str, float]) -> Int[np.ndarray, 
 
 
 def _anywhere(draft: Draft) -> Float[np.ndarray, "n 2 3"]:
-    """Draw directions that an upper arm reaches, evenly: of six, the first that it does."""
+    """Draw directions evenly among those that an upper arm reaches: the first of six tries."""
     tried = draft.rng.standard_normal((6, len(draft), 2, 3))
     tried /= np.sqrt((tried * tried).sum(axis=3, keepdims=True))
     first = within_reach(tried).argmax(axis=0)[None, ..., None]

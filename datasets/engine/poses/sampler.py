@@ -1,4 +1,4 @@
-"""Random poses of the open data engine: by rule, from key poses, from the user's own AMASS files.
+"""Random poses of the open data engine: by rule, from key poses or from the user's AMASS files.
 
 Frame: x to the body's left, y up, z forward; metres, radians. A pose is (24, 3) axis-angle
 relative to SMPL's T-pose. Joint 0 is the body's own tilt in a world whose y is up: its twist about
@@ -19,19 +19,19 @@ from smpler.datasets.engine.poses.amass import load_amass
 from smpler.datasets.engine.poses.archetypes import ARCHETYPES
 from smpler.datasets.engine.poses.arms import add_arms
 from smpler.datasets.engine.poses.draft import Draft
-from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.joints import NUM_JOINTS, SMPL_NAMES
 from smpler.utils.paths import META_DATA, require
 
 KEY_POSES = META_DATA / "key_poses.npz"
 KEY_SHARE = 0.22
-"""Of the poses that are not AMASS's."""
+"""Share of key poses among the poses that are not AMASS's."""
 NOISE = np.deg2rad(5.0)
 """Standard deviation about each axis of a key pose's joints; half of it on legs and root."""
 RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3, "fight02": 0.3}
-"""How often these key poses are taken, relative to the others: flights, leaps and turns in the air,
-which the data engine sets on the ground."""
+"""How often these key poses are drawn, relative to the others. They are flights, leaps and turns
+in the air, which the data engine puts on the ground."""
 SUNK = 0.05
-"""How far below the ground anything may be [m]."""
+"""How far any part may sink into the ground [m]."""
 
 # Share of the body's mass at each joint, of limbs for one side (after Winter, Biomechanics, 2009).
 MASS = {
@@ -48,13 +48,13 @@ _CARRIES = np.array(
     [self_collision.belongs_to(archetype.stands_on) for archetype in ARCHETYPES.values()]
     + [self_collision.belongs_to(())] * 2  # key poses, AMASS
 )
-"""Which capsules carry the body of each kind."""
+"""(kinds, capsules): which capsules carry the body of each kind."""
 _ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Poses as drawn, before those that cannot be are dropped."""
+    """Poses as drawn, the impossible ones among them."""
 
     pose: Float[np.ndarray, "n 24 3"]
     kind: Int[np.ndarray, "n"]
@@ -67,7 +67,7 @@ class PoseSampler:
 
     Args:
         amass: npz file or folder of AMASS, see `smpler.datasets.engine.poses.amass.load_amass`.
-        amass_share: of all poses, when `amass` is given.
+        amass_share: share of AMASS among all poses, when `amass` is given.
     """
 
     kinds = (*ARCHETYPES, "key", "amass")
@@ -84,7 +84,7 @@ class PoseSampler:
         self.key_poses, self._upright = pose, np.linalg.norm(pose[:, 0], axis=1) < 0.5
         weights = np.array([RARE.get(name, 1.0) for name in names])
         self._key_weights = weights / weights.sum()
-        self.amass = load_amass(amass) if amass else np.zeros((0, anatomy.NUM_JOINTS, 3))
+        self.amass = load_amass(amass) if amass else np.zeros((0, NUM_JOINTS, 3))
         self._shares = self._kind_shares(amass_share if amass else 0.0)
 
     def _kind_shares(self, amass_share: float) -> Float[np.ndarray, "k"]:
@@ -97,7 +97,7 @@ class PoseSampler:
         return self.sample_batch(1, rng)[0]
 
     def sample_batch(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 24 3"]:
-        """Draw many poses, float64."""
+        """Draw many poses."""
         return self.sample_kinds(count, rng)[0]
 
     def sample_kinds(
@@ -108,19 +108,19 @@ class PoseSampler:
         The kind is drawn first, and kept until a pose of it is possible: shares are as stated.
         """
         kind = np.searchsorted(self._shares.cumsum()[:-1], rng.random(count), side="right")
-        pose, open_places = np.empty((count, anatomy.NUM_JOINTS, 3)), np.arange(count)
+        pose, open_places = np.empty((count, NUM_JOINTS, 3)), np.arange(count)
         while len(open_places):
             tries = 1 if len(open_places) > 16 else 4  # a few at once cost what one costs
-            wanted = open_places.repeat(tries)
-            drawn = self.propose(kind[wanted], rng)
-            filled, first = np.unique(wanted[drawn.possible], return_index=True)
+            places = open_places.repeat(tries)
+            drawn = self.propose(kind[places], rng)
+            filled, first = np.unique(places[drawn.possible], return_index=True)
             pose[filled] = drawn.pose[drawn.possible][first]
             open_places = np.setdiff1d(open_places, filled)
         return pose, kind
 
     def propose(self, kind: Int[np.ndarray, "n"], rng: np.random.Generator) -> Proposal:
         """Draw a pose of each kind, possible or not; every second one is mirrored."""
-        pose = np.empty((len(kind), anatomy.NUM_JOINTS, 3))
+        pose = np.empty((len(kind), NUM_JOINTS, 3))
         for number in np.unique(kind):
             chosen = np.flatnonzero(kind == number)
             pose[chosen] = self._draw(self.kinds[number], len(chosen), rng)
@@ -142,17 +142,17 @@ class PoseSampler:
         return self._on_feet(pose, archetype.balanced) if archetype.on_feet else pose
 
     def _draw_key_poses(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw key poses, some on the way to an upright one, with noise, some with other arms."""
+        """Draw key poses with noise: some on the way to an upright one, some with other arms."""
         first = rng.choice(len(self.key_poses), count, p=self._key_weights)
         second = rng.choice(np.flatnonzero(self._upright), count)
         share = np.where(self._upright[first], rng.uniform(0, 0.5, count), 0)
         start = Rotation.from_rotvec(self.key_poses[first].reshape(-1, 3))
         end = Rotation.from_rotvec(self.key_poses[second].reshape(-1, 3))
-        way = (start.inv() * end).as_rotvec() * share.repeat(anatomy.NUM_JOINTS)[:, None]
-        noise = NOISE * rng.standard_normal((count, anatomy.NUM_JOINTS, 3)).clip(-2.5, 2.5)
+        way = (start.inv() * end).as_rotvec() * share.repeat(NUM_JOINTS)[:, None]
+        noise = NOISE * rng.standard_normal((count, NUM_JOINTS, 3)).clip(-2.5, 2.5)
         noise[:, [0, *_LEGS]] /= 2
         pose = start * Rotation.from_rotvec(way) * Rotation.from_rotvec(noise.reshape(-1, 3))
-        pose = pose.as_rotvec().reshape(count, anatomy.NUM_JOINTS, 3)
+        pose = pose.as_rotvec().reshape(count, NUM_JOINTS, 3)
         pose[:, 0] = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0])).as_rotvec()
         draft = Draft(count, rng)
         add_arms(draft, {})
@@ -167,7 +167,7 @@ class PoseSampler:
         """Tilt the body over its feet, then lay the soles near the ground flat on it."""
         joints, rotations = anatomy.forward_kinematics(pose, self.rest_joints)
         pose = pose.copy()
-        for _ in range(2 if balanced else 0):  # again, for the foot that became the lower one
+        for _ in range(2 if balanced else 0):  # twice, as the first turn may lower the other foot
             turn = balancing_turn(joints)
             joints, rotations = joints @ turn.swapaxes(1, 2), turn[:, None] @ rotations
         if balanced:
@@ -180,8 +180,8 @@ class PoseSampler:
     ) -> Bool[np.ndarray, "n"]:
         """Say which poses a body can take: arms within reach, not through itself or the ground.
 
-        Joints are within their limits as drawn. AMASS's poses are as people did them, and are not
-        judged.
+        Joints are drawn within their limits, which are not checked again. AMASS's poses, which
+        people took, all count as possible.
         """
         posed = anatomy.forward_kinematics(pose, self.rest_joints)
         ends = self_collision.capsule_ends(*posed)
@@ -195,7 +195,7 @@ class PoseSampler:
 
 
 def balancing_turn(joints: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 3 3"]:
-    """Return the turn that brings the centre of mass above the feet, most above the lower one."""
+    """Return the turn that brings the centre of mass above the feet, above all the lower one."""
     feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
     weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
     support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)

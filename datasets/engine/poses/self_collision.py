@@ -1,6 +1,7 @@
-"""Does a posed body run through itself? Capsules about the skeleton, and how deep they overlap.
+"""How deep a posed body runs through itself: the overlap of capsules about its skeleton.
 
-Fitted to the open body's mean adult; metres, frame of `smpler.datasets.engine.poses.anatomy`.
+The capsules are fitted to the open body's mean adult. Metres, in the frame of
+`smpler.datasets.engine.poses.anatomy`.
 """
 
 import numpy as np
@@ -8,7 +9,8 @@ from jaxtyping import Bool, Float
 
 from smpler.utils.joints import SMPL_NAMES
 
-# Capsule -> two ends (joint, offset in that joint's own frame) and the radius [m]; "L_": mirrored.
+# Capsule -> two ends (joint, offset in that joint's own frame) and the radius [m].
+# Those of "L_" are mirrored for "R_".
 CAPSULES = {
     "L_Trunk": (("Pelvis", (0.075, -0.05, 0.025)), ("Spine3", (0.065, 0.09, 0.045)), 0.098),
     "Shoulders": (("L_Collar", (0.05, 0, 0)), ("R_Collar", (-0.05, 0, 0)), 0.06),
@@ -20,7 +22,8 @@ CAPSULES = {
     "L_Shin": (("L_Knee", (0, -0.03, 0)), ("L_Ankle", (0, 0, 0)), 0.048),
     "L_Sole": (("L_Ankle", (0.01, -0.04, -0.02)), ("L_Foot", (0, 0, 0.02)), 0.035),
 }
-# Which may not run through which; "L_" against "R_" both ways. Neighbours in the body may touch.
+# Capsules that may not run through each other, and the same with sides swapped. Neighbours in the
+# body may touch.
 PAIRS = {
     "L_Forearm": ("L_Trunk", "R_Trunk", "Shoulders", "Head", "L_Thigh", "R_Thigh", "L_Shin",
                   "R_Shin", "R_UpperArm", "R_Forearm", "R_Palm"),
@@ -32,7 +35,7 @@ PAIRS = {
     "L_Sole": ("R_Sole", "L_Trunk"),
 }  # fmt: skip
 SOFT = 0.015
-"""How deep flesh gives way [m]: what overlaps less is a touch."""
+"""How deep flesh gives way [m]: a smaller overlap is a touch."""
 
 
 def capsule_ends(
@@ -41,9 +44,10 @@ def capsule_ends(
     """Return both ends of every capsule's axis [m].
 
     Args:
-        joints: of the posed skeleton. rotations: of each joint from the T-pose, see
-        `smpler.datasets.engine.poses.anatomy.forward_kinematics`.
+        joints: of the posed skeleton.
+        rotations: of each joint from the T-pose, as `anatomy.forward_kinematics` returns them.
     """
+    # (n, k, 2, 3, 3) @ (k, 2, 3, 1) -> (n, k, 2, 3)
     offset = (rotations[:, _END_JOINTS] @ _END_OFFSETS[..., None])[..., 0]
     return joints[:, _END_JOINTS] + offset
 
@@ -60,14 +64,14 @@ def lowest(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n k"]:
 
 
 def belongs_to(parts: tuple[str, ...]) -> Bool[np.ndarray, "k"]:
-    """Say which capsules are those parts, left or right."""
+    """Say which capsules belong to some parts, left or right."""
     return np.array([name.removeprefix("L_").removeprefix("R_") in parts for name in _NAMES])
 
 
 def _segment_distance(
     first: Float[np.ndarray, "n p 2 3"], second: Float[np.ndarray, "n p 2 3"]
 ) -> Float[np.ndarray, "n p"]:
-    """Distance of segments (Ericson, "Real-Time Collision Detection", 2005, sec. 5.1.9)."""
+    """Return segments' distances (Ericson, "Real-Time Collision Detection", 2005, sec. 5.1.9)."""
     d1, d2 = first[..., 1, :] - first[..., 0, :], second[..., 1, :] - second[..., 0, :]
     start = first[..., 0, :] - second[..., 0, :]
     a, e, b = (d1 * d1).sum(-1), (d2 * d2).sum(-1), (d1 * d2).sum(-1)

@@ -1,8 +1,8 @@
 """Posing and rasterising on one CPU core, compiled by numba.
 
 The data engine's fast path; `smpler.datasets.engine.render.torch_renderer` does the same in torch,
-batched, on any device, and runs where numba is absent. Only import this module when it is used:
-numba costs a second.
+batched, on any device, and runs where numba is absent. Import this module only when it is used:
+importing numba takes a second.
 
 Camera frame: metres, x right, y down, z away. Pixels: x right, y down, the top-left corner is
 (0, 0), so that the pixel in row i and column j has its centre at (j + 0.5, i + 0.5). Faces wind
@@ -32,19 +32,19 @@ def pose_vertices(
     """Blend shapes, pose correctives and skinning of one layer (SMPL, eq. 2 to 9).
 
     Args:
-        v_template: (n, 3).
+        v_template: (n, 3), n vertices of the layer.
         shapedirs: (n, 3, 10).
         lbs_indices: (n, 4) joints.
         lbs_weights: (n, 4).
         anchor: (n,) body vertex whose pose correctives this vertex borrows; -1: none.
-        correctives: of the body, sparse: first (v + 1,), joint (k,) counted from 0 for the first
-            after the root, value (k, 3, 9).
+        correctives: of the body's v vertices, what `layers.sparse_correctives` returns: first
+            (v + 1,), joint (k,), value (k, 3, 9).
         betas: (10,).
         feature: (23, 9) rotations minus identity.
         transforms: (24, 3, 4) from the shaped rest pose to the posed frame.
 
     Returns:
-        (n, 3).
+        (n, 3) posed vertices.
     """
     first, joint, value = correctives
     posed = np.zeros_like(v_template)
@@ -73,7 +73,7 @@ def pose_vertices(
 
 @numba.njit(**COMPILE)
 def vertex_normals(vertices, faces):
-    """Unit normals (n, 3) that point outwards: mean of the adjacent faces' normals, by area."""
+    """Return unit normals (n, 3) outwards: adjacent faces' mean normals, weighted by area."""
     normals = np.zeros_like(vertices)
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -95,7 +95,7 @@ def vertex_normals(vertices, faces):
 
 @numba.njit(**COMPILE)
 def project(vertices, focal, center):
-    """Return pixels and depth (n, 3) of points in the camera frame; focal length in pixels."""
+    """Return pixels and depth (n, 3) of points (n, 3) in the camera frame; focal in pixels."""
     points = np.empty_like(vertices)
     for i in range(len(vertices)):
         z = vertices[i, 2]
@@ -107,7 +107,7 @@ def project(vertices, focal, center):
 
 @numba.njit(**COMPILE)
 def _first_center(place, size):
-    """Index of the first pixel, of so many, whose centre is at this place or after it."""
+    """Return the first of `size` pixels whose centre is not before a place, or `size`."""
     return int(min(max(np.ceil(place - np.float32(0.5)), 0), size))
 
 
@@ -119,14 +119,16 @@ def rasterize(points, faces, materials, surfaces, size):
         points: (n, 3) pixels and depth.
         faces: (f, 3).
         materials: (f,) material of each face.
-        surfaces: source (f,), each face's number in the layers; their uv (l, 3, 2); textures
-            (t, s, s, 4) uint8; texture, cull and tested of each material: tested surfaces have
-            holes where the texture is transparent.
+        surfaces: each face's number in the layers (f,); uv of the layers' faces (l, 3, 2);
+            textures (t, s, s, 4) uint8; and of each material (m,): its texture, whether it is
+            culled, and whether it is tested. Tested surfaces have holes where the texture is
+            transparent.
         size: height and width of the picture.
 
     Returns:
         The face (size, size) int32, -1 where there is nothing; the first two barycentric weights
-        on it (size, size, 2), perspective-correct; 1 / depth (size, size), 0 where nothing.
+        on it (size, size, 2), perspective-correct; 1 / depth (size, size), 0 where there is
+        nothing.
     """
     source, uv, textures, texture, cull, tested = surfaces
     texels = textures.shape[1]
@@ -149,7 +151,7 @@ def rasterize(points, faces, materials, surfaces, size):
             continue
         q0, q1, q2 = 1 / points[a, 2], 1 / points[b, 2], 1 / points[c, 2]
         inverse_area = 1 / area
-        step0, step1 = (y1 - y2) * inverse_area, (y2 - y0) * inverse_area
+        step0, step1 = (y1 - y2) * inverse_area, (y2 - y0) * inverse_area  # from pixel to pixel
         for row in range(top, bottom):
             y, x = np.float32(row + 0.5), np.float32(left + 0.5)
             base0 = ((x2 - x1) * (y - y1) - (x - x1) * (y2 - y1)) * inverse_area
@@ -160,7 +162,7 @@ def rasterize(points, faces, materials, surfaces, size):
                 w2 = 1 - w0 - w1
                 if w0 < 0 or w1 < 0 or w2 < 0:
                     continue
-                q = w0 * q0 + w1 * q1 + w2 * q2
+                q = w0 * q0 + w1 * q1 + w2 * q2  # 1 / depth is linear in the picture
                 if q <= inverse_depth[row, column]:
                     continue
                 b0, b1 = w0 * q0 / q, w1 * q1 / q
@@ -179,10 +181,12 @@ def rasterize(points, faces, materials, surfaces, size):
 
 @numba.njit(**COMPILE)
 def depth_map(points, faces, size):
-    """Smallest depth (size, size) at every pixel's centre, orthographic; infinite where nothing.
+    """Return the smallest depth (size, size) at every pixel's centre; infinite if there is none.
 
     Args:
-        points: (n, 3) pixels and depth.
+        points: (n, 3) pixels and depth of an orthographic camera.
+        faces: (f, 3).
+        size: height and width of the map.
     """
     depth = np.full((size, size), np.inf, np.float32)
     for f in range(len(faces)):

@@ -1,4 +1,4 @@
-"""One scene to pixels on one CPU core, by compiled loops."""
+"""Renders one scene on one CPU core, by compiled loops."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,28 +19,29 @@ from smpler.datasets.engine.render.numba_shading import backdrop, shade
 from smpler.datasets.engine.render.result import Rendering
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.surfaces import (
+    ASIDE,
     SAMPLES,
     SKY_MAP_SIZE,
     SUN_MAP_SIZE,
     WIDEST_FOCAL,
     encode_panorama,
 )
-from smpler.datasets.engine.textures import NOISE
 from smpler.datasets.engine.wardrobe import Panorama
 from smpler.utils.image import CROP_SIZE
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """All actors as one mesh."""
+    """All actors as one mesh of n vertices, f faces and m layers, each with its own material."""
 
     vertices: Float[np.ndarray, "n 3"]
     faces: Int[np.ndarray, "f 3"]
     source: Int[np.ndarray, "f"]
     """Each face's number in the layers."""
     materials: Int[np.ndarray, "f"]
+    """Each face's layer among the m."""
     actor: Int[np.ndarray, "m"]
-    """Of each material; 0 is the subject."""
+    """Actor that wears a layer; 0 is the subject."""
 
 
 class NumbaRenderer:
@@ -49,29 +50,29 @@ class NumbaRenderer:
     def __init__(self, people: People, panoramas: Sequence[Panorama]):
         self.people = people
         self.panoramas = [encode_panorama(panorama.image) for panorama in panoramas]
-        noise = people.textures[people.patterns[NOISE], ..., 0]
-        self._detail = noise.astype(np.float32) / 127.5 - 1
+        self._detail = people.noise_pattern()
 
     def render(self, scene: Scene, margin: int = 0) -> Rendering:
-        """Return what the scene's camera sees, with so many pixels more on every side."""
+        """Return what the scene's camera sees, with `margin` more pixels on every side."""
         packed, layers = self.pack(scene.actors), self.people.layers
         faces = packed.faces
-        parts = [part for actor in scene.actors for part in actor.parts]
-        looks = (
+        parts = [part for actor in scene.actors for part in actor.parts]  # m, as in `packed`
+        looks = (  # (m, 3, 3), (m,), (m,)
             np.stack([part.matrix for part in parts]).astype(np.float32),
             np.array([part.highlight for part in parts], np.float32),
             packed.actor,
         )
         surfaces = (
-            packed.source,
-            layers.uv,
-            self.people.textures,
+            packed.source,  # (f,)
+            layers.uv,  # (l, 3, 2): of all layers' faces
+            self.people.textures,  # (t, s, s, 4)
             np.array([part.texture for part in parts]),
             np.array([layers.table[part.layer].cull for part in parts]),
             np.array([layers.table[part.layer].tested for part in parts]),
         )
         framing, light = scene.framing, scene.light
         focal, center = np.float32(framing.focal), (framing.center + margin).astype(np.float32)
+        # A picture of (size, size) is rasterised at (SAMPLES * size, SAMPLES * size).
         points = project(packed.vertices, SAMPLES * focal, SAMPLES * center)
         size = CROP_SIZE + 2 * margin
         fragments = rasterize(points, faces, packed.materials, surfaces, SAMPLES * size)
@@ -97,16 +98,17 @@ class NumbaRenderer:
             size,
         )
         picture = color + around * (1 - alpha[..., None])
-        body = packed.vertices[: len(self.people.body.v_template)]
+        body = packed.vertices[: len(self.people.body.v_template)]  # the subject's first layer
         return Rendering(picture, alpha, mask, depth, part_map, body)
 
     def pack(self, actors: Sequence[Actor]) -> Packed:
-        """Pose all actors and join their layers, without the body that clothes hide."""
+        """Pose all actors and join their layers, without the faces of bodies that clothes hide."""
         layers = self.people.layers
         vertices, faces, source, materials, owner = [], [], [], [], []
         num_vertices = 0
         for number, actor in enumerate(actors):
             betas, transforms = actor.betas.astype(np.float32), actor.transforms.astype(np.float32)
+            # (23, 3, 3) -> (23, 9): rotations minus identity
             feature = (actor.rotmat[1:] - np.eye(3)).reshape(-1, 9).astype(np.float32)
             for part in actor.parts:
                 layer = layers.table[part.layer]
@@ -128,7 +130,7 @@ class NumbaRenderer:
 def shadow_map(
     packed: Packed, towards: Float[np.ndarray, "3"], size: int
 ) -> tuple[Float[np.ndarray, "3 4"], Float[np.ndarray, "{size} {size}"]]:
-    """Return the depths that a distant light sees, and the map to them from the camera frame.
+    """Return a distant light's shadow map: how to get there from the camera frame, and depths.
 
     Args:
         towards: unit vector from the scene to the light.
@@ -141,8 +143,9 @@ def shadow_map(
 def shadow_camera(
     vertices: Float[np.ndarray, "n 3"], towards: Float[np.ndarray, "3"], size: int
 ) -> Float[np.ndarray, "3 4"]:
-    """Return the orthographic map to pixels and depth in which a light sees all vertices."""
-    across = np.cross(towards, [0.02, 0.1, 1.0])
+    """Return an affine map to pixels and depth of an orthographic camera that sees all vertices."""
+    # Rows of `axes`: right and down in the picture, and away from the light.
+    across = np.cross(towards, ASIDE)
     across /= np.linalg.norm(across)
     axes = np.stack([across, np.cross(towards, across), -towards])
     low, high = vertices.min(axis=0), vertices.max(axis=0)

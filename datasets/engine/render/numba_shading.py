@@ -1,8 +1,7 @@
 """Lighting of people and surroundings on one CPU core, compiled by numba.
 
-Frames, and when to import, as in `smpler.datasets.engine.render.numba_geometry`;
-`smpler.datasets.engine.render.torch_shading` does the same in torch. Colours are linear light
-unless a name says otherwise.
+Frames, pixels and colours are those of `smpler.datasets.engine.render.numba_geometry`, and so is
+the advice on importing. `smpler.datasets.engine.render.torch_shading` does the same in torch.
 """
 
 import numba
@@ -12,6 +11,8 @@ from smpler.datasets.engine.render.numba_geometry import COMPILE
 from smpler.datasets.engine.surfaces import (
     DETAIL_REPEATS,
     GROUND_REACH,
+    HORIZON,
+    INSIDE_COSINE,
     SHADOW_BIAS,
     SHININESS,
     SKY_RADIUS,
@@ -25,7 +26,16 @@ ONE, HALF = np.float32(1), np.float32(0.5)
 
 @numba.njit(**COMPILE)
 def _reached(x, y, z, to_map, shadow_map, radius):
-    """Share of a light that reaches a point: of the texels round its place in the shadow map."""
+    """Return the share of a light that reaches a point.
+
+    It is the share of texels round the point's place in the shadow map that see nothing nearer.
+
+    Args:
+        x, y, z: the point.
+        to_map: (3, 4) from the camera frame to the map's pixels and depth.
+        shadow_map: (s, s) depths.
+        radius: texels on every side.
+    """
     size = len(shadow_map)
     j = int(np.floor(to_map[0, 0] * x + to_map[0, 1] * y + to_map[0, 2] * z + to_map[0, 3]))
     i = int(np.floor(to_map[1, 0] * x + to_map[1, 1] * y + to_map[1, 2] * z + to_map[1, 3]))
@@ -39,7 +49,7 @@ def _reached(x, y, z, to_map, shadow_map, radius):
 
 @numba.njit(**COMPILE)
 def _irradiance(sh, channel, x, y, z):
-    """Ambient light from a direction's hemisphere: a polynomial of the normal, not negative."""
+    """Return the ambient light (of sh (9, 3), one channel) on a surface of normal x, y, z."""
     return max(
         np.float32(0),
         sh[0, channel]
@@ -56,7 +66,7 @@ def _irradiance(sh, channel, x, y, z):
 
 @numba.njit(**COMPILE)
 def _texel(textures, texture, u, v):
-    """Bilinear sample of a repeating texture: red, green, blue in linear light."""
+    """Sample a repeating texture of (t, s, s, 4) bilinearly: red, green, blue in linear light."""
     size = textures.shape[1]
     x, y = u * size - np.float32(0.5), v * size - np.float32(0.5)
     j, i = int(np.floor(x)), int(np.floor(y))
@@ -75,7 +85,7 @@ def _texel(textures, texture, u, v):
 
 @numba.njit(**COMPILE)
 def _blend(image, i0, i1, j0, j1, w00, w01, w10, w11, channel):
-    """Weighted linear light of four texels."""
+    """Return the weighted linear light of four texels of an image (h, w, 3 or 4)."""
     return (
         w00 * TEXTURE_TO_LINEAR[image[i0, j0, channel]]
         + w01 * TEXTURE_TO_LINEAR[image[i0, j1, channel]]
@@ -88,16 +98,19 @@ def _blend(image, i0, i1, j0, j1, w00, w01, w10, w11, channel):
 def shade(fragments, geometry, materials, surfaces, looks, light, shadows, samples):
     """Light what every sample sees and average it over the picture's pixels.
 
+    Sizes: n vertices, f faces and m materials of the scene, l faces of the layers, and (h, w)
+    pixels of the picture.
+
     Args:
-        fragments: what `rasterize` returns.
+        fragments: what `rasterize` returns, (h * samples, w * samples).
         geometry: vertices and normals (n, 3), faces (f, 3), body part of the layers' faces (l,).
         materials: (f,) material of each face.
         surfaces: as `rasterize` takes them.
-        looks: of each material: colour matrix (m, 3, 3) on the texture's linear light, strength of
-            the highlight (m,), actor (m,): 0 is the subject.
+        looks: of each material: the colour matrix (m, 3, 3) that the texture's linear light is
+            multiplied by, the strength of the highlight (m,), the actor (m,): 0 is the subject.
         light: sh (9, 3) of `_irradiance`, direction to the sun (3,), the sun's colour (3,).
-        shadows: of the sun, then of the sky above: (3, 4) from the camera frame to pixels and depth
-            of a map (s, s), what `depth_map` returns.
+        shadows: of the sun, then of the sky above: the affine map (3, 4) from the camera frame to
+            pixels and depth, and the depths (s, s) that `depth_map` returns.
         samples: per pixel, along each axis.
 
     Returns:
@@ -143,16 +156,18 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
             v = wa * uv[s, 0, 1] + wb * uv[s, 1, 1] + wc * uv[s, 2, 1]
             scale = 1 / (np.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-12))
             away = np.sqrt(px * px + py * py + pz * pz)
-            if not cull[m] and (nx * px + ny * py + nz * pz) * scale > np.float32(0.2) * away:
+            if not cull[m] and (nx * px + ny * py + nz * pz) * scale > INSIDE_COSINE * away:
                 scale = -scale  # the inside of a garment
             nx, ny, nz = nx * scale, ny * scale, nz * scale
             towards = nx * sun[0] + ny * sun[1] + nz * sun[2]
+            # lifted off the surface, so that it does not shade itself
             ox, oy, oz = px + SHADOW_BIAS * nx, py + SHADOW_BIAS * ny, pz + SHADOW_BIAS * nz
             sunlit = np.float32(0)
             if towards > 0:
                 sunlit = _reached(ox, oy, oz, to_map, shadow_map, SUN_RADIUS)
             sky = _reached(ox, oy, oz, to_sky, sky_map, SKY_RADIUS)
             ambient = ONE - SKY_SHARE * (ONE - sky)
+            # halfway between the directions to the sun and to the camera
             hx, hy, hz = sun[0] - px / away, sun[1] - py / away, sun[2] - pz / away
             half = (nx * hx + ny * hy + nz * hz) / np.sqrt(
                 hx * hx + hy * hy + hz * hz + np.float32(1e-12)
@@ -179,17 +194,20 @@ def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, 
     """Paint the surroundings, and on the ground the shadow of everything.
 
     Args:
-        encoded: panorama (h, w, 3) uint8 sRGB, equirectangular: columns are the angle from +z
-            towards +x from -pi to pi, rows that from +y from 0 to pi; and the light of its white.
+        encoded: panorama (h, w, 3) uint8 sRGB, equirectangular, and the light of its white.
+            Columns are the angle from +z towards +x, from -pi to pi; rows that from +y, 0 to pi.
         to_panorama: (3, 3) from the camera's axes to the panorama's (y up).
-        focal: of the scene, and of the surroundings, which may be seen wider: px.
+        focal: (2,) of the scene, and of the surroundings, which may be seen wider; px.
         center: (2,) principal point, px.
-        ground: (4,) unit normal in the camera frame (it points up), and n . x of its points.
+        ground: (4,) unit normal n in the camera frame (it points up), n . x of its points x.
         shadows: as `shade` takes them.
         shade_share: (3,) share of each colour's light on the ground that is the sun's.
-        detail: strength, and a pattern (s, s) in [-1, 1] that repeats: what the panorama is too
-            coarse to show.
+        detail: strength, and a pattern (s, s) in [-1, 1] that repeats: it adds the detail that
+            the panorama is too coarse to show.
         size: height and width, px.
+
+    Returns:
+        (size, size, 3).
     """
     to_map, shadow_map, to_sky, sky_map = shadows
     (panorama, white), (strength, pattern) = encoded, detail
@@ -201,6 +219,7 @@ def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, 
         for column in range(size):
             x, y = np.float32(column + 0.5) - center[0], np.float32(row + 0.5) - center[1]
             dx, dy = x / focal[1], y / focal[1]
+            # direction from the camera, in the panorama's frame
             ex = to_panorama[0, 0] * dx + to_panorama[0, 1] * dy + to_panorama[0, 2]
             ey = to_panorama[1, 0] * dx + to_panorama[1, 1] * dy + to_panorama[1, 2]
             ez = to_panorama[2, 0] * dx + to_panorama[2, 1] * dy + to_panorama[2, 2]
@@ -216,10 +235,11 @@ def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, 
             j1 = j0 + 1 if j0 + 1 < width else 0
             w00, w01 = (ONE - fu) * (ONE - fv), fu * (ONE - fv)
             w10, w11 = (ONE - fu) * fv, fu * fv
+            # where the same pixel's ray, at the scene's focal length, meets the ground
             dx, dy = x / focal[0], y / focal[0]
             slope = ground[0] * dx + ground[1] * dy + ground[2]
             sun_dark, sky_dark = np.float32(0), np.float32(0)
-            if abs(slope) > np.float32(1e-4):
+            if abs(slope) > HORIZON:
                 z = ground[3] / slope
                 if 0 < z < GROUND_REACH:
                     sun_dark = ONE - _reached(dx * z, dy * z, z, to_map, shadow_map, SUN_RADIUS)

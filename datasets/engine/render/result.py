@@ -1,19 +1,23 @@
-"""What a renderer of the data engine gives, and the choice among the renderers."""
+"""What a renderer of the data engine returns."""
 
-import importlib.util
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
 
-from smpler.datasets.engine.people import People
-from smpler.datasets.engine.scenes import Scene
-from smpler.datasets.engine.wardrobe import Panorama
 
-log = logging.getLogger(__name__)
+@dataclass(frozen=True, eq=False)
+class RenderedBatch:
+    """What `Rendering` holds, of b scenes."""
+
+    light: Float[Tensor, "b s s 3"]
+    alpha: Float[Tensor, "b s s"]
+    mask: Float[Tensor, "b s s"]
+    depth: Float[Tensor, "b s s"]
+    parts: Integer[Tensor, "b s s"]
+    vertices: Float[Tensor, "b v 3"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,21 +37,7 @@ class Rendering:
     vertices: Float[np.ndarray, "v 3"]
     """The subject's body, camera frame."""
 
-
-class Renderer(Protocol):
-    """Renders one scene at a time."""
-
-    def render(self, scene: Scene, margin: int = 0) -> Rendering:
-        """Return what the scene's camera sees, with so many pixels more on every side."""
-
-
-def make_renderer(people: People, panoramas: Sequence[Panorama]) -> Renderer:
-    """Return the compiled renderer, or torch's, twenty times slower, where numba is absent."""
-    if importlib.util.find_spec("numba"):
-        from smpler.datasets.engine.render.numba_renderer import NumbaRenderer
-
-        return NumbaRenderer(people, panoramas)
-    from smpler.datasets.engine.render.torch_renderer import TorchSceneRenderer
-
-    log.warning("numba is not installed: torch renders, slowly. `pip install numba` helps.")
-    return TorchSceneRenderer(people, panoramas)
+    def as_batch(self) -> RenderedBatch:
+        """Return it as a batch of one; the memory is shared."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return RenderedBatch(**{n: torch.from_numpy(array)[None] for n, array in arrays.items()})

@@ -1,4 +1,4 @@
-"""Scenes as one batch of arrays: all that goes from the processes that draw them to the device."""
+"""Scenes as one batch of arrays: what the processes that draw them send to the device."""
 
 from collections.abc import Sequence
 
@@ -11,27 +11,30 @@ from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.surfaces import WIDEST_FOCAL
 
 OF_PHOTO = ("metering", "exposure", "white_balance", "contrast", "noise", "gains")
+OF_FRAMING = ("center", "rotation", "borders", "box_center", "scale")
 OF_LIGHT = ("sh", "sun", "sun_color", "shade", "to_panorama", "detail")
+"""Fields of `Photo`, `Framing` and `Light` that a batch has under the same names."""
 
 SceneBatch = dict[str, Tensor]
-"""Of b scenes with a actors, the scene's first being its subject, whose m layers are drawn:
+"""b scenes, whose a actors wear m layers in all; the first actor of a scene is its subject.
 
 | keys | shape | meaning |
 |---|---|---|
 | betas, feature, transforms | (a, 10), (a, 207), (a, 24, 3, 4) | shape, pose minus rest, skeleton |
 | hiding | (a, g) bool | garments that hide body under them |
-| layer, texture, actor, item | (m,) int64 | of a layer: which, its texture, actor and scene |
-| matrix, highlight, is_subject | (m, 3, 3), (m,), (m,) bool | look; whether the subject's |
-| first_layer | (b,) int64 | the subject's body among the m |
-| focal, center, ground | (b, 2), (b, 2), (b, 4) | person's and surroundings'; as in `Scene` |
+| layer, texture, actor, item | (m,) int64 | a layer's number, texture, actor and scene |
+| matrix, highlight, is_subject | (m, 3, 3), (m,), (m,) bool | look; is it the subject's? |
+| first_layer | (b,) int64 | which of the m is the subject's body |
+| focal | (b, 2) | pixels; of the people, and of the surroundings |
+| ground | (b, 4) | as in `smpler.datasets.engine.scenes.Scene` |
 | panorama, names of OF_LIGHT | (b,) int64, (b, ...) | as in `smpler.datasets.engine.scenes.Light` |
 | names of OF_PHOTO | (b, c, 1, 1) | as in `smpler.datasets.engine.photo.Photo` |
 | blur | (b, 2, 13) | kernels along x and y |
 | noise_offset, quality | (b, 2) int64, (b,) int64 | as in `smpler.datasets.engine.photo.Photo` |
-| rotation, borders | (b,), (b, 4) | as in `smpler.datasets.engine.framing.Framing` |
-| pose, subject_betas, box_center, scale | (b, 72), (b, 10), (b, 2), (b,) | labels |
+| names of OF_FRAMING | (b, ...) | as in `smpler.datasets.engine.framing.Framing` |
+| pose, subject_betas | (b, 72), (b, 10) | labels |
 
-All are float32 where nothing else is said.
+All others are float32.
 """
 
 
@@ -43,17 +46,15 @@ def pack_scenes(scenes: Sequence[Scene], num_garments: int) -> SceneBatch:
     """
     actors = [actor for scene in scenes for actor in scene.actors]
     parts = [part for actor in actors for part in actor.parts]
-    subjects = [scene.actors[0] for scene in scenes]
-    framings = [scene.framing for scene in scenes]
     lights = [scene.light for scene in scenes]
     hiding = np.zeros((len(actors), num_garments), bool)
     for row, actor in zip(hiding, actors, strict=True):
         row[list(actor.hiding)] = True
+    # (m,) and (a,): parts are listed actor by actor, actors scene by scene
     actor_of_part = np.arange(len(actors)).repeat([len(actor.parts) for actor in actors])
     item_of_actor = np.arange(len(scenes)).repeat([len(scene.actors) for scene in scenes])
     item_of_part = item_of_actor[actor_of_part]
     first_actor = np.searchsorted(item_of_actor, np.arange(len(scenes)))
-    focal = np.array([framing.focal for framing in framings])
     identity = np.eye(3)
     floats = {
         "betas": [actor.betas for actor in actors],
@@ -61,15 +62,8 @@ def pack_scenes(scenes: Sequence[Scene], num_garments: int) -> SceneBatch:
         "transforms": [actor.transforms for actor in actors],
         "matrix": [part.matrix for part in parts],
         "highlight": [part.highlight for part in parts],
-        "focal": np.stack([focal, np.minimum(focal, WIDEST_FOCAL)], axis=1),
         "ground": [scene.ground for scene in scenes],
-        "pose": [subject.pose().ravel() for subject in subjects],
-        "subject_betas": [subject.betas for subject in subjects],
         **{name: [getattr(light, name) for light in lights] for name in OF_LIGHT},
-        **{
-            name: [getattr(framing, name) for framing in framings]
-            for name in ("center", "rotation", "borders", "box_center", "scale")
-        },
     }
     others = {
         "hiding": hiding,
@@ -83,15 +77,30 @@ def pack_scenes(scenes: Sequence[Scene], num_garments: int) -> SceneBatch:
     }
     arrays = {name: np.asarray(rows, np.float32) for name, rows in floats.items()} | others
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return tensors | pack_photos([scene.photo for scene in scenes])
+    return tensors | pack_subjects(scenes) | pack_photos([scene.photo for scene in scenes])
+
+
+def pack_subjects(scenes: Sequence[Scene], dtype: type = np.float32) -> SceneBatch:
+    """Return pose and shape of the scenes' subjects, and how they are framed, as a batch."""
+    subjects = [scene.actors[0] for scene in scenes]
+    framings = [scene.framing for scene in scenes]
+    focal = np.array([framing.focal for framing in framings])
+    rows = {
+        "focal": np.stack([focal, np.minimum(focal, WIDEST_FOCAL)], axis=1),
+        "pose": [subject.pose().ravel() for subject in subjects],
+        "subject_betas": [subject.betas for subject in subjects],
+        **{name: [getattr(framing, name) for framing in framings] for name in OF_FRAMING},
+    }
+    return {name: torch.from_numpy(np.asarray(values, dtype)) for name, values in rows.items()}
 
 
 def pack_photos(photos: Sequence[Photo]) -> SceneBatch:
     """Return what cameras do to the light, as a batch."""
 
     def column(name: str) -> np.ndarray:
+        """Return a field of all photos, which broadcasts with images (b, 3, s, s)."""
         values = np.array([getattr(photo, name) for photo in photos], np.float32)
-        return values.reshape(len(photos), -1, 1, 1)
+        return values.reshape(len(photos), -1, 1, 1)  # (b,) or (b, 3) -> (b, 1 or 3, 1, 1)
 
     arrays = {name: column(name) for name in OF_PHOTO}
     arrays |= {

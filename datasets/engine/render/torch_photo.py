@@ -1,4 +1,4 @@
-"""From light to photos, in torch on any device: `engine.photo` for a batch."""
+"""From light to photos in torch on any device: `smpler.datasets.engine.photo` for a batch."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from smpler.datasets.engine.photo import (
     BLUR_RADIUS,
-    LUMINANCE,
     MIDDLE,
     SHOULDER,
     SUBJECT_PART,
 )
 from smpler.datasets.engine.render.scene_batch import SceneBatch
+from smpler.datasets.engine.surfaces import LUMINANCE
 
 # Annex K of the JPEG standard (ITU-T T.81): luminance, chrominance.
 _LUMA = [
@@ -53,13 +53,17 @@ def develop(
     """Return photos of linear light: sRGB in [0, 1], coloured by each photo's gains.
 
     Args:
-        photos: of `smpler.datasets.engine.render.scene_batch.pack_photos`, on the light's device.
+        mask: the subjects' share of each pixel.
+        photos: what `smpler.datasets.engine.render.scene_batch.pack_photos` returns, on the light's
+            device.
+        bank: of `smpler.datasets.engine.photo.noise_bank`.
     """
     image = _blur(light.permute(0, 3, 1, 2), photos["blur"])
-    luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image.device))
+    luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image))
     root = luminance.clamp(min=0).sqrt()
     covered = mask.sum(dim=(1, 2))
     subject = (root * mask).sum(dim=(1, 2)) / covered.clamp(min=1e-6)
+    # metering: (b, 1, 1, 1) -> (b,)
     weight = photos["metering"][:, 0, 0, 0] * (mask.mean(dim=(1, 2)) / SUBJECT_PART).clamp(max=1)
     root = torch.lerp(root.mean(dim=(1, 2)), subject, weight)
     gain = MIDDLE / root.square().clamp(min=1e-6)
@@ -76,8 +80,9 @@ def develop(
 def _blur(
     image: Float[Tensor, "b 3 s s"], kernels: Float[Tensor, "b 2 n"]
 ) -> Float[Tensor, "b 3 s s"]:
-    kernels = kernels.repeat_interleave(3, dim=0)
-    planes, size = image.flatten(0, 1)[None], image.shape[-1]
+    """Blur along x and y: every plane of the batch is a channel (b * 3) with its own kernels."""
+    kernels = kernels.repeat_interleave(3, dim=0)  # (b, 2, n) -> (b * 3, 2, n)
+    planes, size = image.flatten(0, 1)[None], image.shape[-1]  # (1, b * 3, s, s)
     padded = F.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
     padded = F.conv2d(padded, kernels[:, 0, None, None, :], groups=len(kernels))
     padded = F.conv2d(padded, kernels[:, 1, None, :, None], groups=len(kernels))
@@ -87,12 +92,14 @@ def _blur(
 def _noise(
     bank: Float[Tensor, "n n 3"], offset: Int[Tensor, "b 2"], size: int
 ) -> Float[Tensor, "b 3 {size} {size}"]:
+    """Return each photo's part of the noise bank, which repeats."""
+    # (b, 2, size): rows, columns
     place = (offset[..., None] + torch.arange(size, device=bank.device)) % len(bank)
     return bank[place[:, 0, :, None], place[:, 1, None, :]].permute(0, 3, 1, 2)
 
 
 def quanta(quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 8 8"]:
-    """Quantisation steps at some qualities, 1 to 100, as libjpeg scales them."""
+    """Return the quantisation steps at qualities of 1 to 100, scaled as in libjpeg."""
     quality = quality[:, None, None, None]
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     steps = (torch.from_numpy(QUANTA).long().to(quality.device) * percent + 50) // 100
@@ -100,9 +107,9 @@ def quanta(quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 8 8"]:
 
 
 def jpeg(image: Float[Tensor, "b 3 s s"], quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 s s"]:
-    """What JPEG with halved colours leaves of images, whole levels in [0, 255].
+    """Return what JPEG with chrominance of half the size leaves of images, levels in [0, 255].
 
-    The side is a multiple of 16.
+    The side must be a multiple of 16.
     """
     matrix = torch.from_numpy(TO_YCC).to(image)
     steps = quanta(quality)
@@ -120,7 +127,8 @@ def _through_blocks(
 ) -> Float[Tensor, "b k h w"]:
     """Transform blocks of 8 x 8, quantise, and transform back."""
     cosines = torch.from_numpy(COSINES).to(planes)
-    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (b k i j 8 8)
+    # (b, k, h, w) -> (b, k, h / 8, 8, w / 8, 8) -> (b, k, h / 8, w / 8, 8, 8)
+    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     steps = steps[:, :, None, None]
 
     def both_sides(matrix: Tensor, x: Tensor) -> Tensor:

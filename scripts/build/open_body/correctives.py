@@ -1,4 +1,4 @@
-"""Pose correctives: what SMPL's skinning misses of MakeHuman's own rig, linear in the pose."""
+"""Pose correctives: the difference of SMPL's skinning from MakeHuman's rig, linear in the pose."""
 
 import numpy as np
 import torch
@@ -8,13 +8,14 @@ from scipy.spatial.transform import Rotation
 from scripts.build.open_body.driven_rig import DrivenRig
 from scripts.build.open_body.symmetry import mirror_posedirs
 from smpler.models.smpl import SMPL
-from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.joints import NUM_BETAS, SMPL_NAMES
 
 RIDGE = 3e-4
 """Weight of the squared coefficients, per pose."""
 SMALLEST = 2e-4
 """Coefficients [m] below this are set to zero: 98 % of them, which makes the file small."""
 BATCH = 25
+"""Poses that are evaluated at a time."""
 NUM_FEATURES = 9 * (len(SMPL_NAMES) - 1)
 
 
@@ -27,7 +28,7 @@ def pose_features(pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 207
 def residuals(
     driven: DrivenRig, layer: SMPL, pose: Float[np.ndarray, "n 24 3"]
 ) -> Float[np.ndarray, "n v 3"]:
-    """Offsets of the template that would bring the layer's vertices to the driven rig's."""
+    """Return the template's offsets that bring the layer's vertices to the driven rig's."""
     result = np.empty((len(pose), layer.num_vertices, 3), np.float32)
     for start in range(0, len(pose), BATCH):
         batch = pose[start : start + BATCH]
@@ -53,14 +54,14 @@ def pose_people(
 
 def posed_vertices(layer: SMPL, pose: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n v 3"]:
     """Pose the mean body."""
-    return pose_people(layer, pose, np.zeros((len(pose), 10)))[0]
+    return pose_people(layer, pose, np.zeros((len(pose), NUM_BETAS)))[0]
 
 
 def blended_rotations(layer: SMPL, pose) -> Float[np.ndarray, "n v 3 3"]:
     """Return the linear part of each vertex's own transform."""
     rotmat = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix()
     rotmat = torch.from_numpy(rotmat.reshape(-1, len(SMPL_NAMES), 3, 3))
-    _, transforms = layer.skeleton(rotmat, torch.zeros(len(pose), 10, dtype=rotmat.dtype))
+    _, transforms = layer.skeleton(rotmat, torch.zeros(len(pose), NUM_BETAS, dtype=rotmat.dtype))
     return (layer.lbs_weights @ transforms[..., :3].flatten(2)).unflatten(2, (3, 3)).numpy()
 
 
@@ -92,8 +93,8 @@ def fit_posedirs(
 
 
 def touching_joints(driven: DrivenRig, layer: SMPL) -> Bool[np.ndarray, "v 24"]:
-    """Joints that may correct a vertex: those that move it, and those that turn its bones."""
+    """Say which joints may correct a vertex: those that move it, or turn its bones."""
     turning = driven.rig.weights @ driven.turned_by()
     touching = np.maximum(layer.lbs_weights.numpy(), turning) > 0.02
-    touching[:, 0] = False  # the root turns everything alike
+    touching[:, 0] = False  # the root turns all vertices alike
     return touching

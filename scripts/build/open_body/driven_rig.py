@@ -1,4 +1,4 @@
-"""MakeHuman's rig of 104 bones, driven by SMPL's pose: what the correctives aim at.
+"""MakeHuman's rig of 104 bones, driven by SMPL's pose: the correctives are fitted to it.
 
 Limbs twist gradually along their length, the spine and neck bend in more places, hips and
 shoulders carry a little of the limb's turn.
@@ -69,7 +69,7 @@ class DrivenRig:
         return np.stack([skin(self.rig, self.vertices, r, t) for r, t in people])
 
     def _bones(self, pose):
-        """World rotations (n, B, 3, 3) from the A-pose, and translations (n, B, 3)."""
+        """Return world rotations (n, B, 3, 3) from the A-pose, and translations (n, B, 3)."""
         local = [Rotation.from_rotvec(pose[:, j]) for j in range(len(SMPL_NAMES))]
         world, joints = self._skeleton(local)
         rotations = np.empty((len(pose), len(self.rig.bones), 3, 3))
@@ -83,7 +83,7 @@ class DrivenRig:
         return rotations, translations
 
     def _skeleton(self, local: list[Rotation]) -> tuple[list[Rotation], np.ndarray]:
-        """World rotation and place of each of SMPL's joints."""
+        """Return world rotation and place of each of SMPL's joints."""
         world, places = [local[0]], [np.tile(self.joints[0], (len(local[0]), 1))]
         for child, parent in list(enumerate(SMPL_PARENTS))[1:]:
             bone = world[parent].apply(self.joints[child] - self.joints[parent])
@@ -92,7 +92,7 @@ class DrivenRig:
         return world, np.stack(places, axis=1)
 
     def _bone(self, i: int, local, world) -> tuple[int, Rotation]:
-        """Joint to whose frame the bone's head is fixed, and the bone's world rotation."""
+        """Return the joint in whose frame the bone's head is fixed, and its world rotation."""
         bone = self.rig.bones[i].split(".")[0]
         if bone in PARTIAL:
             joint, share = self._joint(i, PARTIAL[bone][0]), PARTIAL[bone][1]
@@ -108,11 +108,11 @@ class DrivenRig:
         return self.main_joint[i], world[self.main_joint[i]]
 
     def _joint(self, i: int, name: str) -> int:
-        """Index of a joint on the bone's own side."""
+        """Return the index of a joint on the bone's own side."""
         return SMPL_NAMES.index(name.replace("L_", "R_") if self.rig.bones[i][-1] == "R" else name)
 
     def turned_by(self) -> Float[np.ndarray, "b 24"]:
-        """Return 1 where a joint turns a bone otherwise than all that hangs on it, else 0."""
+        """Return 1 where a joint turns a bone differently from the limb attached to it, else 0."""
         turned = np.zeros((len(self.rig.bones), len(SMPL_NAMES)))
         for i, bone in enumerate(self.rig.bones):
             rule = PARTIAL.get(bone.split(".")[0]) or TWIST.get(bone.split(".")[0], ())

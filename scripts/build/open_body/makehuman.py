@@ -5,6 +5,7 @@ al., "Human Mesh Modeling for Anny Body", arXiv 2511.03589). Only anny's own top
 its `smpl` and `smplx` topologies are for non-commercial use and are never asked for.
 """
 
+import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from scripts.build.open_body.symmetry import mirrored_vertices, symmetric
 
 ANNY_VERSION = "0.6.2"
 BATCH = 25
+"""People who are evaluated at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Rig:
     """The mesh's connectivity and the bones that move it; the same for everyone."""
 
     bones: list[str]
-    """Names of the B bones, `.L` and `.R` mark the sides; a parent precedes its children."""
+    """Names of the B bones; `.L` and `.R` mark the sides, and a parent precedes its children."""
     parents: list[int]
     weights: scipy.sparse.csr_array
     """(V, B) skinning weights; rows sum to 1."""
@@ -49,7 +51,21 @@ class People:
     heads: Float[np.ndarray, "n b 3"]
     """Where each bone begins."""
     traits: dict[str, Float[np.ndarray, "n"]]
-    """What was drawn (`gender` 0 = male, 1 = female, ...), and `height` [m] and `bmi`."""
+    """The phenotypes drawn (`gender` 0 = male, 1 = female, ...), and `height` [m] and `bmi`."""
+
+
+def check_version() -> None:
+    """Insist on the release whose licences and numbers we know.
+
+    Raises:
+        ImportError: anny is missing, or another release.
+    """
+    try:
+        version = importlib.metadata.version("anny")
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError("anny is missing") from None
+    if version != ANNY_VERSION:
+        raise ImportError(f"anny is {version}, not {ANNY_VERSION}")
 
 
 def load_model(topology: str = "anny") -> tuple[torch.nn.Module, Rig]:
@@ -57,7 +73,11 @@ def load_model(topology: str = "anny") -> tuple[torch.nn.Module, Rig]:
 
     Args:
         topology: `anny`, or `anny-full`, which keeps MakeHuman's helper vertices that hold clothes.
+
+    Raises:
+        ImportError: anny is missing, or another release.
     """
+    check_version()
     import anny
 
     model = anny.Anny(
@@ -77,7 +97,7 @@ def load_model(topology: str = "anny") -> tuple[torch.nn.Module, Rig]:
 
 
 def draw_people(model: torch.nn.Module, rig: Rig, count: int, rng: np.random.Generator) -> People:
-    """Draw adults and measure them; what asymmetry they have (0.1 mm) is averaged out."""
+    """Draw adults and measure them; their asymmetry (0.1 mm) is averaged out."""
     from anny.anthropometry import Anthropometry
 
     mirror = mirrored_vertices(y_up(model.template_vertices.numpy()))

@@ -1,4 +1,4 @@
-"""The file of the open body: small arrays, exactly as `smpler.models.body` reads them."""
+"""Write the open body's file: small arrays, exactly as `smpler.models.body` reads them."""
 
 import os
 from pathlib import Path

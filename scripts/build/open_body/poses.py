@@ -1,4 +1,4 @@
-"""Random poses within anatomical limits: every joint on its own, to fit correctives to."""
+"""Random poses within anatomical limits, each joint drawn on its own, to fit correctives to."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from scripts.build.open_body.symmetry import MIRRORED_JOINTS
 from smpler.utils.joints import SMPL_NAMES
 
 # Degrees (lowest, relaxed, highest) about x (bending), y (turning), z (sideways); left side.
-# Applied in the order x, z, y about the axes of the parent, so that an arm first rolls, then rises.
+# Applied in the order x, z, y about the parent's axes, so that an arm first rolls, then rises.
 LIMITS = {
     "L_Hip": ((-130, -12, 30), (-30, 5, 45), (-20, 4, 55)),
     "Spine": ((-12, 3, 30), (-22, 0, 22), (-16, 0, 16)),

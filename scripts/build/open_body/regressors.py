@@ -9,7 +9,7 @@ from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, SMPL_NAMES
 
 NUM_CANDIDATES = 220
 LIMB_REACH, TRUNK_REACH = 0.09, 0.20
-"""Candidates lie so far [m] beyond the vertex nearest to the joint."""
+"""Candidates lie at most this far [m] beyond the vertex nearest to the joint."""
 TRUNK = ("Pelvis", "Spine1", "Spine2", "Spine3", "Neck", "Head", "L_Collar", "R_Collar")
 
 H36M_ALIASES = {"Torso": "Spine", "Nose": "Jaw"}
@@ -25,8 +25,8 @@ def fit_joint_regressor(
     """Fit non-negative weights, summing to 1, that give the joints of posed bodies.
 
     Args:
-        template: vertices at rest, with their joints.
-        joints: see above.
+        template: vertices at rest.
+        joints: those of the template.
         posed: vertices of random people in random poses, and their joints by the kinematic tree.
         mirror: index of each vertex's mirror image; the right side mirrors the left.
     """

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scripts.build.open_body.symmetry import symmetric
+from smpler.utils.joints import NUM_BETAS
 
-NUM_BETAS = 10
 LEADING_TRAITS = (("height", 1), ("bmi", -1), ("gender", 1))
-"""What the first betas mean, and the sign: taller, thinner, more female."""
+"""Meaning and sign of the first betas: taller, thinner, more female."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ def fit_shape_space(
 ) -> ShapeSpace:
     """Fit ten betas to people in T-pose: uncorrelated, of variance 1, symmetric.
 
-    The first three follow `LEADING_TRAITS`, the others are ordered by how much they move.
+    The first three follow `LEADING_TRAITS`; the others are ordered by how far they move vertices.
     """
     count = len(vertices)
     mean = vertices.mean(axis=0, dtype=np.float64)

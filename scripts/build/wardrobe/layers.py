@@ -1,4 +1,4 @@
-"""Garments as layers over the body: pushed clear of it; which of the body's faces they hide."""
+"""Garments as layers over the body: pushed clear of it, and hiding some of its faces."""
 
 from dataclasses import dataclass, replace
 
@@ -10,32 +10,37 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
 
 from smpler.models.body import Body
+from smpler.utils.geometry import vertex_normals
 from smpler.utils.joints import SMPL_NAMES
-from smpler.utils.rasterizer import vertex_normals
 
 PUSH = 3.5e-3
-"""What every layer is moved away from the body [m]: skin that moves under it must not show."""
+"""Every layer is moved away from the body at least this far [m]: skin must not show through."""
 MAX_PUSH = 9e-3
+"""The farthest that it is moved [m]."""
 CLEARANCE = 2e-3
-"""What is aimed at between body and layer [m], for all of `NUM_BODIES` bodies."""
+"""Distance between body and layer [m] that is aimed at, for all of `NUM_BODIES` bodies."""
 NUM_BODIES = 24
 BETA_LIMIT = 2.5
+"""Largest beta of these bodies."""
 WEIGHT_LENGTH = 0.15
-"""Metres by which two places are apart that are moved by different joints: an arm is not a hip."""
+"""Extra distance [m] between two places that different joints move: an arm is not a hip."""
 NUM_NEAREST = 8
+"""Vertices of the body that a vertex of a layer is blended from."""
 ROUNDS = 3
+"""How often the push is corrected, and how often smoothed each time."""
 SOCK, TIGHT = 0.09, 2.5e-3
-"""Socks end so far above the ankle, and are so far off the skin [m]."""
+"""Height of a sock's edge above the ankle, and a sock's distance from the skin [m]."""
 
 SKIRT_TOP, SKIRT_WIDTH = -0.04, 0.16
-"""Legs begin to carry a skirt at this height at rest [m]; they do so alone when it is so much
-lower, and one leg alone when it is so far from the other side."""
+"""Height at rest [m] below which legs begin to carry a skirt; and the length [m] over which they
+take it over completely downwards, and one leg takes it over from the other sidewards."""
 
 REACH = 0.04
 """A face is covered if a ray from it meets the garment within this length [m] ..."""
 RIM = 0.015
-"""... and if it is so far under the garment [m]: along hems, skin goes on below the cloth."""
+"""... and if no uncovered vertex is this near [m]: along hems, skin goes on below the cloth."""
 NUM_CANDIDATES = 64
+"""Triangles of the garment, those nearest to a ray, that are tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,7 @@ class Surface:
         return distance.reshape(-1, count), index.reshape(-1, count)
 
     def blend(self, layer: Layer) -> scipy.sparse.csr_array:
-        """Weights (n, V) that carry what is known of the body's vertices to the layer's."""
+        """Return weights (n, V) that carry quantities of the body's vertices to the layer's."""
         distance, index = self.nearest(layer, NUM_NEAREST)
         weights = 1 / (distance + 5e-3) ** 2
         weights /= weights.sum(axis=1, keepdims=True)
@@ -89,7 +94,7 @@ def with_sex(beta: Float[np.ndarray, "n"], suits: str) -> Float[np.ndarray, "n"]
 
 
 def normals(vertices: Float[np.ndarray, "b v 3"], faces: np.ndarray) -> Float[np.ndarray, "b v 3"]:
-    """Unit normals of the vertices."""
+    """Return unit normals of the vertices."""
     return vertex_normals(torch.from_numpy(vertices).float(), torch.from_numpy(faces)).numpy()
 
 
@@ -102,7 +107,7 @@ def skinned_like_body(layer: Layer, surface: Surface) -> Layer:
 
 
 def as_skirt(layer: Layer) -> Layer:
-    """Let the legs carry what is below the hips, both of them in the middle: it spans between."""
+    """Let the legs carry the part below the hips; in the middle both do, so that it spans them."""
     side, height = layer.v_template[:, 0], layer.v_template[:, 1]
     left = smooth_step(side / SKIRT_WIDTH + 0.5)
     carried = smooth_step((SKIRT_TOP - height) / SKIRT_WIDTH)
@@ -114,7 +119,7 @@ def as_skirt(layer: Layer) -> Layer:
 
 
 def smooth_step(x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """From 0 to 1 while x does the same."""
+    """Rise smoothly from 0 to 1 while x goes from 0 to 1."""
     x = x.clip(0, 1)
     return x * x * (3 - 2 * x)
 
@@ -127,9 +132,9 @@ def strongest_four(weights: Float[np.ndarray, "n 24"]) -> Float[np.ndarray, "n 2
 
 
 def pushed_out(layer: Layer, surface: Surface) -> Layer:
-    """Move a layer away from the body, by what depends on the place on the body alone.
+    """Move a layer away from the body, by a distance that depends on the body's spot alone.
 
-    So lapels stay over shirts: all that lies over one spot moves alike.
+    Everything over one spot moves alike, so that lapels stay over shirts.
     """
     blend, edges = surface.blend(layer), _edges(surface.body.faces, surface.body.num_vertices)
     direction = blend @ surface.normals[0]
@@ -149,7 +154,7 @@ def pushed_out(layer: Layer, surface: Surface) -> Layer:
 
 
 def with_tight_socks(layer: Layer, surface: Surface) -> Layer:
-    """Lay those pieces of shoes that end above the ankles upon the skin: trousers go over them."""
+    """Lay socks, the pieces of shoes that end above the ankles, on the skin, under the trousers."""
     pieces = connected_components(_edges(layer.faces, len(layer.v_template)), directed=False)[1]
     top = np.full(pieces.max() + 1, -np.inf)
     np.maximum.at(top, pieces, layer.v_template[:, 1])
@@ -183,12 +188,12 @@ def hidden_faces(layer: Layer, surface: Surface) -> Bool[np.ndarray, "body_faces
 
 
 def _places(vertices, lbs_weights) -> Float[np.ndarray, "n 27"]:
-    """Where vertices are and what moves them, as one point."""
+    """Return where vertices are and which joints move them, as one point each."""
     return np.concatenate([vertices, WEIGHT_LENGTH * lbs_weights], axis=1)
 
 
 def _edges(faces, num_vertices: int, vertices=None) -> scipy.sparse.csr_array:
-    """Lengths of the edges (V, V) [m]; without vertices: weights that average over neighbours."""
+    """Return edge lengths (V, V) [m]; without vertices, weights that average over neighbours."""
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     ends = np.unique(np.sort(ends, axis=1), axis=0)
     length = np.ones(len(ends))

@@ -1,4 +1,4 @@
-"""The pack's file: small arrays, exactly as `smpler.datasets.engine.wardrobe` reads them."""
+"""Write the wardrobe's file: small arrays, as `smpler.datasets.engine.wardrobe` reads them."""
 
 import json
 import os
@@ -21,8 +21,9 @@ LICENSE = (
 WEBP_QUALITY = 85
 PANORAMA_QUALITY = 90
 UV_LEVELS = 65535
+"""Shares in [0, 1] are stored in 16 bits."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""All members of the file carry this date: one source, one file."""
+"""Date of all members of the archive: the same sources give the same file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Seams:
 
 
 class Packer:
-    """Collects arrays and the index of what they are."""
+    """Collects arrays, and an index that describes them."""
 
     def __init__(self, body: Body, sources: dict[str, dict[str, str]]):
         self.arrays: dict[str, np.ndarray] = {}

@@ -14,12 +14,12 @@ from smpler.datasets.engine.wardrobe import Panorama, spherical_harmonics
 BRIGHT_PERCENTILE, BRIGHT_FACTOR = 97, 1.5
 """Radiance above this percentile times this factor is that of lamps and the sun."""
 BACKGROUND_LIMIT = 2
-"""Where backgrounds are clipped, in that radiance."""
+"""Backgrounds are clipped at this many times that radiance."""
 LAMP = 4
-"""Lamps that spoil the pixels around them, in that radiance: the package's pictures were made
-smaller with negative lobes, before anything was clipped, so that dark rings lie round lamps."""
+"""Lamps above this many times that radiance have dark rings round them: the package's pictures
+were made smaller by a filter with negative lobes before they were clipped."""
 RING = 9
-"""Pixels across such rings."""
+"""Diameter of the rings, pixels."""
 COSINE_LOBE = np.repeat([1, 2 / 3, 1 / 4], [1, 3, 5])
 """Matt white shows radiance convolved by max(0, cos) / pi, band by band (Ramamoorthi and Hanrahan,
 "An Efficient Representation for Irradiance Environment Maps", SIGGRAPH 2001)."""
@@ -64,7 +64,7 @@ def make_panorama(name: str, radiance: Float[np.ndarray, "h w 3"]) -> Panorama:
 def pixel_directions(
     height: int, width: int
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 1"]]:
-    """Unit directions of the pixels' centres, y up, as `Panorama.image` says; solid angles."""
+    """Return unit directions of the pixels' centres, as `Panorama.image` says, and solid angles."""
     polar = (np.arange(height)[:, None] + 0.5) / height * np.pi
     azimuth = ((np.arange(width) + 0.5) / width - 0.5) * 2 * np.pi
     up, out = np.cos(polar) + 0 * azimuth, np.sin(polar)

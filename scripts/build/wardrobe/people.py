@@ -22,12 +22,12 @@ class FittedPeople:
     bones: Rig
     people: People
     betas: Float[np.ndarray, "n 10"]
-    """Those of the open body that come nearest in T-pose."""
+    """Betas of the open body that come nearest to each of them in T-pose."""
 
     def fit_layer(
         self, vertices: Float[np.ndarray, "n k 3"], weights: scipy.sparse.csr_array
     ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3 10"], float]:
-        """Bring a layer that each of them wears to the T-pose, and fit it to their betas.
+        """Bring the layer that everyone wears to the T-pose, and fit it to their betas.
 
         Args:
             vertices: in A-pose, metres.

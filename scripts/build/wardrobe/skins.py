@@ -1,4 +1,4 @@
-"""MakeHuman's skins with what they lack painted on: underwear, eyebrows and eyes."""
+"""MakeHuman's skins, with underwear, eyebrows and eyes painted on."""
 
 import cv2
 import numpy as np
@@ -11,25 +11,25 @@ from smpler.utils.joints import SMPL_NAMES
 from smpler.utils.rasterizer import interpolate, rasterize
 
 ZOOM = 4
-"""Masks are painted at so many times the skin's size."""
+"""Masks are painted at this many times the skin's size."""
 MARGIN = 8
-"""Pixels, at that size, by which paint leaves the faces: seams must not show."""
+"""Pixels, at that size, by which paint extends beyond the faces: seams must not show."""
 EYE_VERTICES = range(14598, 14742)
 """Of MakeHuman's base mesh."""
 EYE_PLACE, EYE_RADIUS = (0.88, 0.085), 0.07
 """A spot of MakeHuman's layout that is free: both eyes are painted there, seen from the front."""
 IRIS, PUPIL = 30, 12
-"""Degrees from the middle of the eye."""
+"""Radii of iris and pupil, degrees from the middle of the eye."""
 
 UNDERWEAR = ((32, 34, 40), (232, 232, 228), (46, 60, 98), (120, 30, 38), (128, 130, 134))
-"""sRGB; the colours that differ most from a skin come first for it."""
+"""sRGB; a skin gets one of the three colours that differ most from it."""
 IRISES = ((74, 48, 28), (60, 38, 24), (92, 68, 40), (88, 108, 128), (84, 100, 66))
 SCLERA, DARK = (226, 221, 216), (14, 12, 12)
 BROW_SHADE = 0.4
 
 
 class Painter:
-    """Knows which spot of the body each pixel of a skin shows."""
+    """Paints skins; knows which spot of the body each pixel of a skin shows."""
 
     def __init__(self, body: Body, body_uv: Float[np.ndarray, "f 3 2"], size: int):
         self.size = size
@@ -91,7 +91,7 @@ def brows(position: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
 def move_eyes(
     body_uv: Float[np.ndarray, "f 3 2"], body: Body, base_index: Int[np.ndarray, "v"]
 ) -> Float[np.ndarray, "f 3 2"]:
-    """Let the eyes' faces be where eyes are painted: angles from the gaze are radii there."""
+    """Map the eyes' faces to the spot where eyes are painted: angles from the gaze become radii."""
     is_eye = np.isin(base_index, EYE_VERTICES)
     places = np.zeros((body.num_vertices, 2))
     for side in (1, -1):

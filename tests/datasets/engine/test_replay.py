@@ -111,7 +111,7 @@ def mirrored_poses(poses: torch.Tensor) -> torch.Tensor:
 
 
 def dot_image(count: int = 1) -> dict:
-    """Dark crops with a bright spot at column 40, where the top of the head is said to be."""
+    """Dark crops with a bright spot at column 40, where the labels put the top of the head."""
     image = torch.zeros(count, 3, 224, 224)
     image[..., 98:103, 38:43] = 1
     batch = {"image": image, "keypoints_2d": torch.zeros(count, 14, 3)}

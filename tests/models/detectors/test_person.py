@@ -8,7 +8,7 @@ import torch
 
 from scripts.build import person_detector
 from smpler.models.detectors.blazepose import anchor_points
-from smpler.models.detectors.person import Detection, PersonDetector
+from smpler.models.detectors.person import BlazePoseDetection, BlazePosePersonDetector
 from smpler.utils.paths import ROOT, SAMPLES
 
 # Measured by hand in the samples: left, top, right, bottom of each person's body, in pixels.
@@ -23,15 +23,15 @@ HALF_BODIES = {"im05.jpg": [(270, 120), (260, 280)], "im06.jpg": [(200, 150), (1
 
 
 @pytest.fixture(scope="module")
-def detector() -> PersonDetector:
-    return PersonDetector.load()
+def detector() -> BlazePosePersonDetector:
+    return BlazePosePersonDetector.load()
 
 
 def read(name: str) -> np.ndarray:
     return cv2.cvtColor(cv2.imread(str(SAMPLES / name)), cv2.COLOR_BGR2RGB)
 
 
-def crop_edges(person: Detection) -> tuple[float, float, float, float]:
+def crop_edges(person: BlazePoseDetection) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of the crop: 1.2 times the box, about its centre."""
     x, y, w, h = person.box
     return x - 0.1 * w, y - 0.1 * h, x + 1.1 * w, y + 1.1 * h
@@ -154,7 +154,7 @@ def test_a_view_may_leave_the_photo_on_every_side(detector):
 
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.npz is missing"):
-        PersonDetector.load(tmp_path / "nothing.npz")
+        BlazePosePersonDetector.load(tmp_path / "nothing.npz")
 
 
 def test_building_without_its_package_says_what_to_install(monkeypatch, capsys):

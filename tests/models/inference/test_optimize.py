@@ -11,6 +11,7 @@ from smpler.models.inference.optimize import (
     first_rows,
     fold_batch_norms,
     largest_difference,
+    optimize_for_inference,
     whole_float32,
 )
 from smpler.models.weights.checkpoint import load_model
@@ -27,7 +28,7 @@ def model(standin_arrays):
 
 @pytest.fixture(scope="module")
 def fast(model):
-    return model.optimize_for_inference()
+    return optimize_for_inference(model)
 
 
 def noise(size: int, seed: int = 1) -> torch.Tensor:
@@ -63,7 +64,7 @@ def test_the_plain_model_is_left_as_it_was(monkeypatch):
     model = tiny_model(monkeypatch).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     needed = {name: p.requires_grad for name, p in model.named_parameters()}
-    model.optimize_for_inference()
+    optimize_for_inference(model)
     after = model.state_dict()
     assert model.training and before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -73,13 +74,13 @@ def test_the_plain_model_is_left_as_it_was(monkeypatch):
 @pytest.mark.parametrize("num_blocks", [0, 2])
 def test_stage_1_models_are_optimised_as_well(num_blocks, monkeypatch):
     model = tiny_model(monkeypatch, num_blocks)
-    error = largest_difference(model, model.optimize_for_inference(), noise(3))
+    error = largest_difference(model, optimize_for_inference(model), noise(3))
     assert 0 < error < 1e-5, error
 
 
 def test_bfloat16_is_near_and_leaves_the_body_in_float32(monkeypatch):
     model = tiny_model(monkeypatch)
-    fast = model.optimize_for_inference(dtype=torch.bfloat16)
+    fast = optimize_for_inference(model, dtype=torch.bfloat16)
     assert {p.dtype for p in fast.model.backbone.parameters()} == {torch.bfloat16}
     images = noise(2)
     with torch.no_grad():
@@ -95,7 +96,7 @@ def test_bfloat16_is_near_and_leaves_the_body_in_float32(monkeypatch):
 def test_onnx_runtime_gives_the_plain_models_numbers(monkeypatch):
     pytest.importorskip("onnxruntime")
     model = tiny_model(monkeypatch)
-    fast = model.optimize_for_inference(backend="onnxruntime")
+    fast = optimize_for_inference(model, backend="onnxruntime")
     for size in (1, 5):
         error = largest_difference(model, fast, noise(size))
         assert 0 < error < 1e-4, error
@@ -118,7 +119,7 @@ def test_a_wrong_optimisation_is_noticed(monkeypatch):
 
     monkeypatch.setattr(optimize, "fold_batch_norms", broken)
     with pytest.raises(RuntimeError, match="differs from the plain one by"):
-        model.optimize_for_inference()
+        optimize_for_inference(model)
 
 
 @pytest.mark.parametrize(
@@ -132,18 +133,18 @@ def test_a_wrong_optimisation_is_noticed(monkeypatch):
 )
 def test_what_this_device_cannot_is_refused(choices, says, monkeypatch):
     with pytest.raises(ValueError, match=says):
-        tiny_model(monkeypatch).optimize_for_inference(**choices)
+        optimize_for_inference(tiny_model(monkeypatch), **choices)
 
 
 def test_a_model_of_another_precision_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="float64"):
-        tiny_model(monkeypatch).double().optimize_for_inference()
+        optimize_for_inference(tiny_model(monkeypatch).double())
 
 
 def test_without_onnx_runtime_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match="pip install onnx onnxscript onnxruntime"):
-        tiny_model(monkeypatch).optimize_for_inference(backend="onnxruntime")
+        optimize_for_inference(tiny_model(monkeypatch), backend="onnxruntime")
 
 
 @pytest.mark.parametrize("make", [lambda: HRNet(8), EfficientNetLite])
@@ -185,7 +186,7 @@ class OneLaunch:
 
 def test_batches_are_filled_up_to_a_recorded_size(monkeypatch):
     model = tiny_model(monkeypatch)
-    fast = model.optimize_for_inference()
+    fast = optimize_for_inference(model)
     recorded = []
 
     def record(size, all_stages, with_vertices):
@@ -217,7 +218,7 @@ def test_first_rows_are_copies(monkeypatch):
 @pytest.mark.slow
 def test_compiled_model_gives_the_plain_models_numbers(monkeypatch):
     model = tiny_model(monkeypatch)
-    fast = model.optimize_for_inference(compile=True)
+    fast = optimize_for_inference(model, compile=True)
     error = largest_difference(model, fast, noise(2))
     assert 0 < error < 1e-4, error
 
@@ -234,7 +235,7 @@ def test_whole_float32_switches_back(monkeypatch):
 @pytest.mark.parametrize("size", [1, 5, 8])
 def test_recorded_launches_give_the_plain_models_numbers(size, monkeypatch):
     model = tiny_model(monkeypatch).cuda()
-    fast = model.optimize_for_inference()
+    fast = optimize_for_inference(model)
     with whole_float32():  # the launches are recorded in here
         error = largest_difference(model, fast, noise(size).cuda())
     assert fast._recorded and error < 1e-4, error

@@ -10,6 +10,7 @@ from smpler.models.body import open_body
 from smpler.models.smpler import PRESETS, SMPLer, build_smpler
 from smpler.models.weights.backbones import load_hrnet
 from smpler.models.weights.checkpoint import (
+    describe_weights,
     load_model,
     load_weights,
     read_checkpoint,
@@ -17,8 +18,6 @@ from smpler.models.weights.checkpoint import (
 )
 from smpler.models.weights.published import our_name
 from tests.support import standin
-
-pytestmark = pytest.mark.filterwarnings("ignore:No trained weights")
 
 
 class Payload:
@@ -43,7 +42,7 @@ def test_published_names_and_ours_correspond_one_to_one(kind, preset, tiny_body)
 
 @pytest.fixture(scope="module")
 def saved() -> SMPLer:
-    return load_model("smpler-backbone", body=open_body())
+    return load_model("smpler-backbone", "init", body=open_body())
 
 
 @pytest.mark.parametrize("wrap", ["bare", "training dict", "module."])
@@ -112,9 +111,9 @@ def test_a_missing_checkpoint_is_named(tiny_body):
 def test_regressor_of_another_body_is_a_clear_error(standin_arrays, tiny_body):
     wrong = standin.keypoint_regressor("h36m")
     with pytest.raises(ValueError, match=r"\(17, 6890\).*20 vertices needs \(17, 20\)"):
-        load_model("smpler", body=tiny_body, regressor=wrong)
+        load_model("smpler", "init", tiny_body, wrong)
     with pytest.raises(ValueError, match=r"\(24, 6890\)"):
-        load_model("smpler", body=standin_arrays, regressor=standin_arrays["J_regressor"])
+        load_model("smpler", "init", standin_arrays, standin_arrays["J_regressor"])
 
 
 def test_a_regressor_can_be_a_file(standin_arrays, tmp_path):
@@ -132,9 +131,11 @@ def test_a_given_body_takes_the_regressor_inside_the_checkpoint(standin_arrays):
     assert np.abs(body.h36m_regressor - regressor).max() < 1e-7
 
 
-def test_initial_parameters_are_announced(tiny_body):
-    with pytest.warns(UserWarning, match="No trained weights"):
+def test_untrained_models_are_to_be_had_by_name_only(tiny_body):
+    with pytest.raises(ValueError, match="no open weights of smpler-backbone .trained are"):
         load_model("smpler-backbone", body=tiny_body)
+    model = load_model("smpler-backbone", "init", tiny_body)
+    assert describe_weights("init") == ("initial parameters", "") and not model.training
 
 
 def pose_checkpoint(backbone: HRNet) -> dict[str, torch.Tensor]:

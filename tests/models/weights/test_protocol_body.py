@@ -24,7 +24,7 @@ def meta_data(tmp_path, monkeypatch):
     """An empty meta_data/, apart from the open body."""
     folder = tmp_path / "meta_data"
     folder.mkdir()
-    monkeypatch.setattr(protocol_body, "META_DATA", folder)
+    monkeypatch.setattr(protocol_body, "USER_META_DATA", folder)
     monkeypatch.setattr(body, "SMPL_FILES", (folder / "SMPL_NEUTRAL.npz",))
     monkeypatch.setattr(body, "H36M_REGRESSOR", folder / FILES["h36m"])
     genders = {name: (folder / f"SMPL_{name.upper()}.npz",) * 2 for name in ("male", "female")}

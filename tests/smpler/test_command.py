@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,14 +10,15 @@ import pytest
 import torch
 import trimesh
 
-import demo
+from smpler import command
+from smpler.models import predictor
+from smpler.models.predictor import Predictor
 from smpler.models.weights import checkpoint
-from smpler.models.weights.checkpoint import released_weights
+from smpler.models.weights.checkpoint import load_model, released_weights
 from smpler.utils.geometry import project
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.paths import ROOT, SAMPLES
 from tests.support import standin
-from tests.support.tiny_model import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +45,18 @@ def test_it_runs_on_the_shipped_weights_and_names_them(results):
     assert str(person["weights"]) == released_weights().name
 
 
-def test_without_weights_it_says_so_in_one_line(monkeypatch, tmp_path, capsys):
+def test_without_weights_it_stops_with_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(checkpoint, "RELEASED_FILES", {})
+    assert run("--device", "cpu", "--out_dir", tmp_path) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("Error: There are no open weights"), error
+
+
+def test_untrained_parameters_are_to_be_had_by_name(monkeypatch, tmp_path):
     written = []
-    monkeypatch.setattr(demo, "write_results", lambda photo, people, *_: written.extend(people))
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert run("--bbox", "100,50,200,400", "--device", "cpu", "--out_dir", tmp_path) == 0
-    assert capsys.readouterr().err.count("No trained weights") == 1
+    monkeypatch.setattr(command, "save_people", lambda people, *_: written.extend(people) or ROOT)
+    box = ("--bbox", "100,50,200,400")
+    assert run("--checkpoint", "init", *box, "--device", "cpu", "--out_dir", tmp_path) == 0
     assert [person.weights for person in written] == ["initial parameters"]
 
 
@@ -103,14 +108,14 @@ def test_json_is_the_npz(results):
 
 
 def run(*arguments) -> int:
-    return demo.main([str(argument) for argument in arguments])
+    return command.demo([str(argument) for argument in arguments])
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Do not build the same model for each test."""
     model = _model()
-    monkeypatch.setattr(demo, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(predictor, "load_model", lambda *_, **__: model)
 
 
 _MODELS = []
@@ -119,11 +124,8 @@ _MODELS = []
 def _model():
     if not _MODELS:
         torch.manual_seed(0)
-        _MODELS.append(demo.load_model("smpler-backbone"))
+        _MODELS.append(load_model("smpler-backbone", "init"))
     return _MODELS[0]
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:No trained weights")
 
 
 def test_published_checkpoint_needs_nothing_else(standin_arrays, tmp_path, capsys):
@@ -194,7 +196,7 @@ def test_broken_photos_are_named_and_the_others_done(quick, tmp_path, capsys):
         (("--checkpoint", "README.md"), "README.md is not a readable checkpoint"),
         (("--body", "nowhere.pkl"), "nowhere.pkl is missing"),
         (("--device", "toaster"), "toaster is no device"),
-        (("--bbox", "5000,5000,10,10"), "does not fit samples/im01.png"),
+        (("--bbox", "5000,5000,10,10"), "does not fit im01.png"),
     ],
 )
 def test_mistakes_give_one_sentence_and_exit_code_2(
@@ -262,17 +264,44 @@ def test_photos_of_one_name_do_not_overwrite_each_other(quick, tmp_path):
     assert written == {"a_png_out.png", "a_jpg_out.png"}
 
 
-def test_backends_give_the_same_people(monkeypatch):
-    model = tiny_model(monkeypatch)
-    photo, windows = read_image(SAMPLES / "im05.jpg"), [CropWindow(0, 0, 90, 90)]
-    assert demo.choose_backend(model, "eager") is model
-    fused = demo.choose_backend(model, "fused")
-    expected, found = (demo.estimate_people(photo, windows, m) for m in (model, fused))
-    error = (expected.vertices - found.vertices).abs().max().item()
-    assert 0 < error < 1e-4, error
+def test_photos_and_folders_are_given_in_any_number_and_each_is_done_once(quick, tmp_path, capsys):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.new("RGB", (30, 20), "white").save(tmp_path / folder / "a.png")
+    PIL.Image.new("RGB", (30, 20), "white").save(tmp_path / "a_png.png")
+    given = (tmp_path / "one" / "a.png", tmp_path / "two", tmp_path / "one", tmp_path / "a_png.png")
+    assert run(*given, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    assert capsys.readouterr().out.count("1 person") == 3
+    written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
+    assert written == {"a_png_2_out.png", "a_png_3_out.png", "a_png_out.png"}
 
 
-def test_a_backend_that_is_not_installed_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match="--backend onnxruntime: onnxruntime is missing: pip"):
-        demo.choose_backend(tiny_model(monkeypatch), "onnxruntime")
+def test_every_photo_has_a_name_of_its_own():
+    photos = [Path(name) for name in ("a.jpg", "a.jpeg", "a_jpg.jpg", "x/a.jpg", "b.png")]
+    names = command.output_names(photos)
+    assert names == ["a_jpg_2", "a_jpeg", "a_jpg", "a_jpg_3", "b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (True, True)),
+        (["--no-fit"], (True, False)),
+        (["--no-mirror"], (False, True)),
+        (["--checkpoint", "own.pt"], (False, False)),
+        (["--checkpoint", "own.pt", "--fit"], (False, True)),
+    ],
+)
+def test_it_mirrors_and_fits_by_default_with_the_open_weights_alone(
+    flags, expected, quick, monkeypatch, tmp_path
+):
+    chosen = []
+
+    def stop(self, *_, **__):
+        chosen.append((self.mirror, self.landmark_detector is not None))
+        raise ValueError
+
+    monkeypatch.setattr(predictor, "describe_weights", lambda _: ("", ""))
+    monkeypatch.setattr(Predictor, "__call__", stop)
+    assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
+    assert chosen == [expected]

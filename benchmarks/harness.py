@@ -1,7 +1,9 @@
-"""What the benchmarks share: ways that take turns, medians, one JSON object."""
+"""What the benchmarks share: flags, weights, ways that take turns, tables, one JSON object."""
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -9,43 +11,68 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.loader import cpu_name
+from smpler.models.weights.checkpoint import released_weights
 from smpler.utils.flags import positive
 
+Clock = Callable[[], float]
 
-def add_flags(parser: argparse.ArgumentParser, batch: int) -> None:
-    """Add the flags that all these benchmarks have."""
+
+def add_flags(parser: argparse.ArgumentParser, batch: int, rounds: int = 5) -> None:
+    """Add the flags of benchmarks in which several ways take turns, with their defaults."""
     add = parser.add_argument
-    add("--device", choices=["cpu", "cuda"], default="cpu")
-    add("--batch", type=positive, default=batch)
-    add("--rounds", type=positive, default=5, help="how often each way runs; medians are told")
-    add("--threads", type=positive, help="of torch on the CPU; default: its own choice")
-    add("--cpu_time", action="store_true", help="seconds of this process, not of the wall clock")
+    add("--device", default="cpu", help="cpu, cuda or cuda:1")
+    add("--batch", type=positive, default=batch, help="items that a way computes at once")
+    add("--rounds", type=positive, default=rounds, help="how often each way runs")
     add("--json", type=Path, help="file for the numbers")
 
 
-def set_up(arguments: argparse.Namespace) -> tuple[torch.device, Callable[[], float]]:
+def add_clock_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `set_up` reads."""
+    add = parser.add_argument
+    add("--threads", type=positive, help="of torch on the CPU; default: its own choice")
+    add("--cpu_time", action="store_true", help="seconds of this process, not of the wall clock")
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; stop with one sentence where --device cannot be measured."""
+    arguments = parser.parse_args(argv)
+    on_gpu = arguments.device.startswith("cuda")
+    if on_gpu and getattr(arguments, "cpu_time", False):
+        parser.error("--cpu_time does not count a GPU's work; leave it away")
+    if on_gpu and not torch.cuda.is_available():
+        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
+    return arguments
+
+
+def set_up(arguments: argparse.Namespace) -> tuple[torch.device, Clock]:
     """Set the number of threads; return the device and the clock.
 
     CPU seconds say more than the wall clock on a machine that others use as well; for one thread,
     both are the same on a quiet one.
-
-    Raises:
-        SystemExit: CPU time is asked for on a GPU, which it does not count.
     """
-    if arguments.cpu_time and arguments.device != "cpu":
-        raise SystemExit("Error: --cpu_time does not count a GPU's work; leave it away.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     return torch.device(arguments.device), clock
 
 
+def trained_weights(checkpoint: Path | None) -> Path:
+    """Return the weights to be measured: those that were given, else the released ones.
+
+    Raises:
+        FileNotFoundError: there are neither.
+    """
+    checkpoint = checkpoint or released_weights()
+    if checkpoint is None:
+        raise FileNotFoundError("No released weights are in pretrained/; give --checkpoint.")
+    return checkpoint
+
+
 def take_turns(
     ways: dict[str, Callable[[], object]],
     rounds: int,
     device: torch.device,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Run every way once for warming up, then in turns; return the median milliseconds of each."""
     seconds = {name: [] for name in ways}
@@ -61,11 +88,18 @@ def take_turns(
 
 
 def print_table(title: str, milliseconds: dict[str, float], baseline: str, batch: int) -> None:
-    """Print each way's time, items a second and how many times as fast as the baseline it is."""
+    """Print each way's time, items a second, and how many times as fast as the baseline it is."""
     print(f"{title:36}{'ms':>10}{'a second':>10}{'ratio':>8}")
     for name, value in milliseconds.items():
         ratio = milliseconds[baseline] / value
         print(f"{name:36}{value:10.1f}{1000 * batch / value:10.1f}{ratio:8.2f}")
+
+
+def print_markdown(numbers: dict) -> None:
+    """Print names and values as a table that a model card can take."""
+    print("| measure | value |\n|---|---|")
+    for name, value in numbers.items():
+        print(f"| {name} | {value:.2f} |" if isinstance(value, float) else f"| {name} | {value} |")
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
@@ -74,6 +108,14 @@ def machine(device: torch.device) -> dict[str, str | int]:
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name(device)
     return about | {"threads": torch.get_num_threads()}
+
+
+def cpu_name() -> str:
+    """Return what the CPU calls itself, and how many there are."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, str | int]:

@@ -1,0 +1,9 @@
+"""What is to be seen in the sample photos, measured by hand."""
+
+WOMAN = {
+    "L_Ankle": (222, 512), "R_Ankle": (388, 508), "L_Knee": (243, 432), "R_Knee": (350, 432),
+    "L_Wrist": (390, 318), "R_Wrist": (203, 285), "L_Elbow": (352, 258), "R_Elbow": (262, 250),
+}  # fmt: skip
+"""Joints of the woman in im01.png, who walks to the left, in pixels; left is her left."""
+TORSO = 150
+"""Length of her torso, pixels."""

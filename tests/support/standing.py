@@ -1,0 +1,37 @@
+"""People who stand about, for tests of the fit."""
+
+import pytest
+import torch
+
+from smpler.models.body import open_body
+from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
+from smpler.models.fitting import points_2d
+from smpler.models.smpl import SMPL, Estimate
+from smpler.utils.geometry import axis_angle_to_rotmat
+
+FITTED = BlazePoseLandmarkDetector.names
+
+
+@pytest.fixture(scope="session")
+def smpl() -> SMPL:
+    return SMPL(open_body()).double()
+
+
+def standing(smpl: SMPL, seed: int = 0, people: int = 2) -> Estimate:
+    """People who stand about, upright in the crop, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    angles = 0.3 * torch.randn(people, 24, 3, generator=generator, dtype=torch.float64)
+    upright = axis_angle_to_rotmat(torch.tensor([torch.pi, 0, 0], dtype=torch.float64))
+    rotmat = axis_angle_to_rotmat(angles)
+    rotmat[:, 0] = upright @ rotmat[:, 0]
+    betas = torch.randn(people, 10, generator=generator, dtype=torch.float64)
+    cam = torch.tensor([[0.9, 0.0, 0.1]], dtype=torch.float64).expand(people, -1)
+    return smpl.estimate(rotmat, betas, cam)
+
+
+def places_of(estimate: Estimate) -> torch.Tensor:
+    return points_2d(estimate, FITTED).clone()
+
+
+def everywhere(people: int = 2) -> torch.Tensor:
+    return torch.ones(people, len(FITTED), dtype=torch.float64)
