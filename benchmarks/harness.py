@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -69,7 +69,7 @@ def trained_weights(checkpoint: Path | None) -> Path:
 
 
 def take_turns(
-    ways: dict[str, Callable[[], object]],
+    ways: Mapping[str, Callable[[], object]],
     rounds: int,
     device: torch.device,
     clock: Clock = time.perf_counter,

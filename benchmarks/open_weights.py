@@ -89,9 +89,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
     add("--movenet", type=Path, help=f"a second judge: npm's archive of {PACKAGE}")
-    switch = {"action": argparse.BooleanOptionalAction, "default": True}
-    add("--mirror", **switch, help="of photos, as demo.py")
-    add("--fit", **switch, help="as demo.py")
+    switch = argparse.BooleanOptionalAction
+    add("--mirror", action=switch, default=True, help="of photos, as demo.py")
+    add("--fit", action=switch, default=True, help="as demo.py")
     add("--out", type=Path, help="folder for the photos with bodies drawn over them")
     add("--json", type=Path, help="the numbers")
     return parser.parse_args(argv)
@@ -155,6 +155,7 @@ class DemosWay(nn.Module):
 def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str, float]:
     """Return the metrics on the validation set, millimetres."""
     model = predictor.model
+    assert isinstance(model, SMPLer)
     body, few = model.smpl.body, min(args.num, args.few)
     errors = per_sample(model, crops(body, args.num), args)
     result = {name: value["mean_mm"] for name, value in summarise(errors).items()}

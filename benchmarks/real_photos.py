@@ -8,7 +8,7 @@ to BlazePose's landmarks agree with them by construction. MoveNet is independent
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
 
 
 @contextmanager
-def opened_video(content: bytes) -> Iterator[cv2.VideoCapture]:
+def opened_video(content: bytes) -> Generator[cv2.VideoCapture]:
     """Open a video for reading, from the content of its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> dict:
     print_table(title, crops, "baseline", arguments.batch)
     photo = measure_overlay(points[0], faces, arguments.rounds)
     print_table("overlay of a full-HD photo", photo, "baseline", 1)
-    result = {"throughput_ratio": crops["baseline"] / crops["ours"]}
+    result: dict[str, object] = {"throughput_ratio": crops["baseline"] / crops["ours"]}
     result |= {f"{name}_ms": value for name, value in crops.items()}
     result |= {f"overlay_{name}_ms": value for name, value in photo.items()}
     result |= {"batch": arguments.batch, "rounds": arguments.rounds, "triangles": len(faces)}

@@ -50,7 +50,11 @@ def main(argv: list[str] | None = None) -> dict:
         times["baseline"].append(first_result(heavy, arguments.device)[0])
         times["ours"].append(first_result([], arguments.device)[0])
     torch_ms, baseline, ours = (1000 * float(np.median(values)) for values in times.values())
-    result = {"baseline_ms": baseline, "ours_ms": ours, "throughput_ratio": baseline / ours}
+    result: dict[str, object] = {
+        "baseline_ms": baseline,
+        "ours_ms": ours,
+        "throughput_ratio": baseline / ours,
+    }
     result |= {"import_torch_ms": torch_ms, "baseline_imports": heavy}
     result |= {"ours_best_ms": 1000 * min(times["ours"]), "rounds": arguments.rounds}
     result |= machine(torch.device(arguments.device))
@@ -77,6 +81,7 @@ def run_timed(imports: list[str], *arguments: str) -> tuple[float, set[str]]:
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         line = ""
+        assert process.stdout is not None
         for line in process.stdout:  # noqa: B007, the last line counts
             seconds = time.perf_counter() - start
     if process.returncode:

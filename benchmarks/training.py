@@ -22,6 +22,8 @@ from smpler.models.smpler import PRESETS, SMPLer, build_smpler
 from smpler.training.engine import Precision
 
 LEARNING_RATE = 1e-6
+HRNET_PRESETS = [name for name, config in PRESETS.items() if config.backbone.startswith("hrnet")]
+"""The published formulation has no other backbone."""
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -47,7 +49,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=8)
-    parser.add_argument("--preset", choices=list(PRESETS), default="smpler")
+    parser.add_argument("--preset", choices=HRNET_PRESETS, default="smpler")
     parser.add_argument("--bf16", action="store_true", help="ours in bfloat16")
     parser.add_argument("--compile", action="store_true", help="ours by torch.compile")
     parser.add_argument("--channels_last", action="store_true", help="memory layout of ours")

@@ -12,6 +12,7 @@ import torch
 
 from scripts.build import tflite
 from smpler.models.detectors.blazepose import PersonNetwork
+from smpler.utils.image import read_image
 from smpler.utils.paths import PRETRAINED, SAMPLES
 
 TFLITE = "mediapipe/modules/pose_detection/pose_detection.tflite"
@@ -75,7 +76,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def person_thumbnail() -> np.ndarray:
     """Return a person of 56 x 56 pixels, each repeated 4 x 4: (224, 224, 3) RGB."""
-    photo = cv2.imread(str(SAMPLES / "im01.png"))[60:, 20:, ::-1]
+    photo = read_image(SAMPLES / "im01.png")[60:, 20:]
     small = cv2.resize(photo, (56, 56), interpolation=cv2.INTER_AREA)
     return small.repeat(4, axis=0).repeat(4, axis=1)
 

@@ -75,7 +75,7 @@ def test_late_cameras_are_found_out_and_views_come_with_their_own_joints(monkeyp
     assert multiview.thigh_spread(cases) < 1e-3
 
 
-def test_the_calibration_file_tells_places_and_axes():
+def test_the_calibration_file_gives_places_and_axes():
     content = b"""<calibration><cameras>
     <camera serial="b"><transform x="1000" y="0" z="2000" r11="1" r12="0" r13="0" r21="0" r22="1"
      r23="0" r31="0" r32="0" r33="1"/><intrinsic focallength="9" focalLengthU="64000"

@@ -32,7 +32,7 @@ def test_broken_rows_are_named_by_file_and_row(tmp_path, capsys):
     assert "train.img.tsv row 3: the image is cut off" in printed
 
 
-def test_what_looks_wrong_is_said(tmp_path, capsys):
+def test_suspicious_labels_are_reported(tmp_path, capsys):
     upright = [np.pi, 0, 0] + [0] * 69
     path = write_random_set(tmp_path / "good.yaml", 3, pose=upright, has_3d_joints=0)
     check_dataset.main([str(path)])
@@ -113,7 +113,7 @@ def download(tool: str, folder, body: str, *names: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("tool", ["wget", "azcopy"])
-def test_a_dead_host_is_said_with_the_way_out(tool, tmp_path):
+def test_a_dead_host_is_reported_with_advice(tool, tmp_path):
     done = download(tool, tmp_path, "exit 8", "3dpw")
     assert done.returncode == 1
     assert "409 Public access is not permitted" in done.stderr

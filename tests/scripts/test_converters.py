@@ -110,7 +110,7 @@ def test_3dpw_labels_are_in_the_cameras_frame(dpw):
         assert np.allclose(pixels, seen[:, :2] / seen[:, 2:]), "2D is the projection of 3D"
 
 
-def test_3dpw_mistakes_are_said_in_one_line(dpw, capsys):
+def test_3dpw_mistakes_are_one_line(dpw, capsys):
     root, _ = dpw
     assert run_3dpw(root, "--body", root / "tiny.npz") == 2
     assert "--regressor" in capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_a_spin_npz_without_3d_says_so(tmp_path, capsys):
     assert "dropped: 1 photos that are missing (images/2.jpg)" in printed
 
 
-def test_a_wrong_npz_is_said_in_one_line(tmp_path, capsys):
+def test_a_wrong_npz_is_one_line(tmp_path, capsys):
     arrays = spin_arrays()
     assert run_spin(tmp_path, {"imgname": arrays["imgname"]}) == 2
     assert "has no 'center'" in capsys.readouterr().err
