@@ -24,8 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.harness import print_markdown, trained_weights, write
-from benchmarks.movenet import PACKAGE, MoveNetJudge
+from benchmarks.movenet import MoveNetJudge
 from benchmarks.real_photos import MIN_VISIBILITY, opened_video
+from scripts.build.tfjs import PACKAGE
 from scripts.build.wheels import read_from_wheel
 from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS
 from smpler.models.predictor import Predictor

@@ -29,7 +29,8 @@ from tqdm import tqdm
 from benchmarks import real_photos
 from benchmarks.harness import print_markdown, trained_weights, write
 from benchmarks.landmark_judge import LandmarkJudge
-from benchmarks.movenet import PACKAGE, MoveNetJudge
+from benchmarks.movenet import MoveNetJudge
+from scripts.build.tfjs import PACKAGE
 from smpler.datasets.engine.framing import Framing
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.stream import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople

@@ -26,7 +26,7 @@ LIMITS = {
     "training": 21,
     "datasets": 39,
     "scripts": 56,
-    "benchmarks": 52,
+    "benchmarks": 51,
     "main.py": 0,
     "demo.py": 0,
     "hubconf.py": 1,

