@@ -1,6 +1,6 @@
 """Inference speed: python -m benchmarks.inference --device cpu --batch 8 --json FILE.
 
-Ours and the published formulation (`benchmarks.published_model`: float32, eager, contiguous) take
+Ours and the published formulation (`benchmarks.published.model`: float32, eager, contiguous) take
 turns on the same weights: the whole model, and the part behind the backbone alone. `ours_ms` is the
 fastest of our ways, `ours` its name.
 """
@@ -22,7 +22,7 @@ from benchmarks.harness import (
     take_turns,
     write,
 )
-from benchmarks.published_model import PublishedSMPLer
+from benchmarks.published.model import PublishedSMPLer
 from smpler.models.body import open_body
 from smpler.models.inference.optimize import optimize_for_inference
 from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler

@@ -1,6 +1,6 @@
 """Speed at which one worker loads training samples: python -m benchmarks.loader --json FILE.
 
-Ours and the published pipeline (`benchmarks.published_loader`) take turns: on photos of several
+Ours and the published pipeline (`benchmarks.published.loader`) take turns: on photos of several
 sizes, as training sets mix them (those of the golden data set), and on photos of 1000 x 1000 pixels
 alone, as in Human3.6M. First it is checked that both give the same labels, and the same image where
 neither decodes at reduced size.
@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.harness import cpu_name, write
-from benchmarks.published_loader import PublishedLoader
+from benchmarks.published.loader import PublishedLoader
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv import TsvWriter

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.harness import print_markdown, trained_weights, write
-from benchmarks.movenet import MoveNetJudge
+from benchmarks.judges.movenet import MoveNetJudge
 from benchmarks.real_photos import MIN_VISIBILITY, opened_video
 from scripts.build.tfjs import PACKAGE
 from scripts.build.wheels import read_from_wheel

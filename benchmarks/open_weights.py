@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from benchmarks import real_photos
 from benchmarks.harness import print_markdown, trained_weights, write
-from benchmarks.landmark_judge import LandmarkJudge
-from benchmarks.movenet import MoveNetJudge
+from benchmarks.judges.landmarks import LandmarkJudge
+from benchmarks.judges.movenet import MoveNetJudge
 from scripts.build.tfjs import PACKAGE
 from smpler.datasets.engine.framing import Framing
 from smpler.datasets.engine.scenes import Scene

@@ -1,10 +1,10 @@
 """How well bodies fit people in real photos, by BlazePose's landmark network or MoveNet.
 
-The judge (`benchmarks.landmark_judge`, `benchmarks.movenet`) and the predictor see the same people,
-those whom the person detector finds. Their joints in the picture are compared. Mistakes that both
-make do not show in the numbers, so that the pictures must be looked at as well. BlazePose is a
-biased judge: a model on BlazePose's own network makes similar mistakes, and bodies that are fitted
-to BlazePose's landmarks agree with them by construction. MoveNet is independent of both.
+The judge (one of `benchmarks.judges`) and the predictor see the same people, those whom the person
+detector finds. Their joints in the picture are compared. Mistakes that both make do not show in the
+numbers, so that the pictures must be looked at as well. BlazePose is a biased judge: a model on
+BlazePose's own network makes similar mistakes, and bodies that are fitted to BlazePose's landmarks
+agree with them by construction. MoveNet is independent of both.
 """
 
 import tempfile
@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from benchmarks.landmark_judge import MIN_TORSO, LandmarkJudge, pck, torso_length
-from benchmarks.movenet import MoveNetJudge
+from benchmarks.judges.landmarks import MIN_TORSO, LandmarkJudge, pck, torso_length
+from benchmarks.judges.movenet import MoveNetJudge
 from scripts.build.wheels import read_from_wheel
 from smpler.command import find_photos
 from smpler.models.detectors import Landmarks

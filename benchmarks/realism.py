@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from benchmarks.harness import write
-from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck
+from benchmarks.judges.landmarks import LandmarkJudge, errors_in_torsos, pck
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import open_body
 from smpler.models.detectors import Landmarks

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import add_flags, machine, parse, take_turns, write
-from benchmarks.published_model import PublishedSMPLer
+from benchmarks.published.model import PublishedSMPLer
 from smpler.models.body import open_body
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, SMPLer, build_smpler

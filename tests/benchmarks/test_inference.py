@@ -37,7 +37,7 @@ def test_inference_is_measured_in_every_way(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(inference, "calibrated_model", lambda preset, device: model)
     monkeypatch.setattr(inference, "find_spec", lambda name: None)  # exporting takes a while
     # the baseline knows HRNet alone
-    monkeypatch.setattr("benchmarks.published_model.hrnet", lambda backbone, x: backbone(x))
+    monkeypatch.setattr("benchmarks.published.model.hrnet", lambda backbone, x: backbone(x))
     path = tmp_path / "numbers.json"
     inference.main(["--batch", "2", "--rounds", "1", "--bf16", "--json", str(path)])
     numbers = json.loads(path.read_text())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import realism
-from benchmarks.landmark_judge import LandmarkJudge, errors_in_torsos, pck, torso_length
+from benchmarks.judges.landmarks import LandmarkJudge, errors_in_torsos, pck, torso_length
 from smpler.models.backbones.blazepose import INPUT_SIDE
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import (

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from benchmarks import movenet
+from benchmarks.judges import movenet
 from smpler.models.detectors.person import BlazePoseDetection
 
 

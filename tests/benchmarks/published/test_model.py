@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.published_model import PublishedSMPLer, attend
+from benchmarks.published.model import PublishedSMPLer, attend
 from smpler.models.attention import MultiHeadAttention
 from smpler.models.weights.checkpoint import load_model
 from tests.support import standin
