@@ -46,4 +46,4 @@ doctor: $(VENV)/.runtime ## say what is present and what is missing
 	$(BIN)/python -m scripts.doctor
 
 clean: ## remove the environment and all outputs
-	rm -rf $(VENV) outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) outputs build *.egg-info .pytest_cache .ruff_cache

@@ -9,13 +9,17 @@ layer alone.
 import sys
 from pathlib import Path
 
+if __name__ == "smpler.hubconf":
+    raise ImportError("hubconf.py is a program beside the package smpler; import hubconf.")
+
 _ROOT = Path(__file__).resolve().parent
 
 
 def _forget_other_checkouts() -> None:
     """Let `import smpler` find this checkout, even if another smpler has been imported before."""
     package = sys.modules.get("smpler")
-    if package is None or Path(package.__file__).resolve().parent.parent == _ROOT:
+    file = getattr(package, "__file__", None)  # a mere folder of that name has none
+    if file is not None and Path(file).resolve().parent.parent == _ROOT:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "smpler"]:
         del sys.modules[name]

@@ -26,6 +26,9 @@ from smpler.utils.flags import Parser, above_zero, color, decay, positive, share
 from smpler.utils.launcher import launched_rank
 from smpler.utils.visualize import MESH_COLOR
 
+if __name__ == "smpler.main":
+    raise ImportError("main.py is a program beside the package smpler; import main.")
+
 log = logging.getLogger("smpler")
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from benchmarks.harness import write
+from scripts.render_dataset import as_it_is
 from smpler.datasets.engine.poses.anatomy import angles_from_pose
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import Body, open_body
@@ -105,13 +106,9 @@ class Hashes(Numbers):
 
 def collect(dataset: Dataset, num_workers: int) -> dict[str, np.ndarray]:
     """Return each entry of all samples as one array."""
-    loader = DataLoader(dataset, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    loader = DataLoader(dataset, batch_size=None, num_workers=num_workers, collate_fn=as_it_is)
     samples = list(tqdm(loader, desc=type(dataset).__name__))
     return {key: np.array([sample[key] for sample in samples]) for key in samples[0]}
-
-
-def _as_it_is(sample: dict) -> dict:
-    return sample
 
 
 def measure(body: Body, betas: Float[np.ndarray, "n 10"]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Can the model learn at all? Fit a few samples without augmentation: python -m benchmarks.overfit.
+"""Fit a few samples without augmentation: python -m benchmarks.overfit.
 
 Trains SMPLer on 8 samples of toy data and measures the same 8 in eval mode. Anything but a small
 error means a broken gradient, loss or label.

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from smpler.utils.image import CROP_SIZE, CropWindow
-from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES, mirrored
+from smpler.utils.joints import ANNOTATION_NAMES, ANNOTATION_PELVIS, SMPL_NAMES, mirrored
 
-PELVIS = ANNOTATION_NAMES.index("Pelvis")
 MIRRORED_ANNOTATION = list(mirrored(ANNOTATION_NAMES))
 MIRRORED_SMPL = list(mirrored(SMPL_NAMES))
 
@@ -197,7 +196,7 @@ def augment_joints_3d(
     Returns:
         The same, relative to the annotated pelvis.
     """
-    position = joints[:, :3] - joints[PELVIS, :3]
+    position = joints[:, :3] - joints[ANNOTATION_PELVIS, :3]
     result = np.column_stack([position @ _image_rotation(augmentation).T, joints[:, 3]])
     if augmentation.flip:
         result = result[MIRRORED_ANNOTATION] * [-1, 1, 1, 1]

@@ -254,14 +254,14 @@ def _unpack_open_body(arrays: dict[str, np.ndarray]) -> Body:
 def _check_shapes(arrays: dict[str, np.ndarray], name: str) -> None:
     num_vertices, num_faces = len(arrays["v_template"]), len(arrays["f"])
     sizes = {"V": num_vertices, "F": num_faces}
-    for field, wanted in SMPL_FIELDS.items():
+    for field, expected in SMPL_FIELDS.items():
         shape = arrays[field].shape
-        fits = len(shape) == len(wanted) and all(
-            size >= NUM_BETAS if want == f">={NUM_BETAS}" else size == sizes.get(want, want)
-            for size, want in zip(shape, wanted, strict=True)
+        fits = len(shape) == len(expected) and all(
+            size >= NUM_BETAS if entry == f">={NUM_BETAS}" else size == sizes.get(entry, entry)
+            for size, entry in zip(shape, expected, strict=True)
         )
         if not fits:
-            text = ", ".join(str(want) for want in wanted)
+            text = ", ".join(str(entry) for entry in expected)
             raise ValueError(
                 f"The body {name!r} has {field!r} of shape {shape}, but ({text}) was expected with "
                 f"V = {num_vertices}; SMPLer needs SMPL itself (24 joints), not SMPL-H or SMPL-X."
@@ -290,7 +290,8 @@ def _read_smpl_pickle(path: Path) -> dict:
         content = read_array_pickle(path)
     except ValueError as error:
         raise ValueError(
-            f"{error} Only SMPL's own pickles of arrays are accepted; see meta_data/README.md."
+            f"{error} Only SMPL's own pickles of arrays are accepted; see "
+            f"{display(META_DATA / 'README.md')}."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a dict of arrays.")

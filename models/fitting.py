@@ -1,9 +1,9 @@
-"""Bring an estimated body onto landmarks seen in the photo, changing it as little as may be.
+"""Bring an estimated body onto landmarks seen in the photo, with as little change as possible.
 
-A network that regresses a body answers with what is likely, and its limbs end beside those in the
-picture. As in SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) the body is moved until its joints
-lie on the landmarks; the prior is the network's own answer. What the landmarks do not tell stays as
-well as it can: depth, shape, hands and feet.
+A network that regresses a body from pixels answers with a likely pose, whose limbs lie near those
+in the photo, but not on them. As in SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) the body is
+moved until its joints lie on the landmarks; the prior is the network's own answer. Depth, shape,
+hands and feet, of which landmarks say nothing, stay as they are as far as possible.
 """
 
 import math
@@ -59,7 +59,7 @@ FACE_IN_HEAD = {
 """Points of the face from the head's joint, metres, in the head's frame at rest (x left, y up, z
 ahead); the open body's."""
 POINT_NAMES = (*SMPL_NAMES, *FACE_IN_HEAD)
-"""What landmarks can be followed of."""
+"""The points whose landmarks the fit can follow."""
 _TO_HEAD = [SMPL_NAMES.index("Head")]
 while _TO_HEAD[0]:
     _TO_HEAD.insert(0, SMPL_PARENTS[_TO_HEAD[0]])
@@ -91,22 +91,22 @@ def fit_to_photo(
     Args:
         photo: RGB.
         windows: of the estimates' crops.
-        detector: of the landmarks; who is not found by it stays as estimated. Landmarks count as
-            much as it is sure to see them, and not at all outside the photo.
+        detector: of the landmarks; a person whom it does not find stays as estimated. Landmarks
+            count by their visibility, and not at all outside the photo.
     """
     known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
     places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
     weights = estimate.joints_2d.new_zeros(len(windows), len(known))
     for number, window in enumerate(windows):
-        joints = window.to_photo(estimate.joints_2d[number].double().cpu().numpy())
+        joints = window.to_photo(estimate.joints_2d[number].cpu().double().numpy())
         hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
         radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
         found = detector.find(photo, hip, shoulders - hip, float(radius))
         if found is not None:
             pixels, visibility = found.keypoints[known], found.visibility[known]
             inside = ((pixels >= 0) & (pixels < photo.shape[1::-1])).all(axis=1)
-            places[number] = torch.from_numpy(window.to_crop(pixels))
-            weights[number] = torch.from_numpy(visibility * inside)
+            places[number] = torch.from_numpy(window.to_crop(pixels)).float()
+            weights[number] = torch.from_numpy(visibility * inside).float()
     evidence = Evidence(tuple(detector.names[number] for number in known), places, weights)
     return fit_to_landmarks(smpl, estimate, with_the_estimates_sides(estimate, evidence))
 

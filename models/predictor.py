@@ -245,6 +245,8 @@ def with_backend(model: SMPLer, backend: str) -> Network:
     """
     if backend == "eager":
         return model
+    if model.mean.device.type == "mps":  # the faster copies are made in float64
+        raise ValueError(f"backend {backend} does not run on mps; use eager.")
     # imported here, as few runs need it
     from smpler.models.inference.optimize import optimize_for_inference
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smpler.models.body import Body
 from smpler.utils.geometry import axis_angle_to_rotmat, project
 from smpler.utils.joints import (
-    H36M_NAMES,
+    H36M_PELVIS,
     KEYPOINTS_FROM_H36M,
     NUM_JOINTS,
     SMPL_NAMES,
@@ -19,7 +19,6 @@ from smpler.utils.joints import (
 from smpler.utils.joints import mirrored as mirrored_joints
 
 NUM_KEYPOINTS = len(KEYPOINTS_FROM_H36M)
-PELVIS = H36M_NAMES.index("Pelvis")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class SMPL(nn.Module):
         super().__init__()
         self.body = body
         self.register_buffer("faces", torch.from_numpy(body.faces.astype("int64")), False)
-        rows = torch.tensor([*KEYPOINTS_FROM_H36M, PELVIS])
+        rows = torch.tensor([*KEYPOINTS_FROM_H36M, H36M_PELVIS])
         self.register_buffer("keypoint_rows", rows, persistent=False)
         self.register_buffer("parents", torch.tensor(SMPL_PARENTS[1:]), persistent=False)
         self.register_buffer("parent_place", torch.tensor(_PARENT_PLACE), persistent=False)
@@ -224,15 +223,18 @@ class SMPL(nn.Module):
             template (24 * 3, 15), basis (217, 24 * 3 * 15) and mass (24, 15), for 14 keypoints and
             the pelvis.
         """
-        regressor = self.h36m_regressor.index_select(0, self.keypoint_rows).double()
+        home = self.v_template.device
+        place = "cpu" if home.type == "mps" else home  # a Mac's GPU has no float64
+        regressor = self.h36m_regressor.index_select(0, self.keypoint_rows).to(place).double()
         used = regressor.any(dim=0)
-        weights = torch.einsum("kv,vj->jkv", regressor[:, used], self.lbs_weights[used].double())
-        template = torch.einsum("jkv,vc->jck", weights, self.v_template[used].double())
-        shapes = self.blend_shapes.unflatten(1, (3, -1))[..., used].double()
+        skinning, v_template = (x.to(place)[used] for x in (self.lbs_weights, self.v_template))
+        weights = torch.einsum("kv,vj->jkv", regressor[:, used], skinning.double())
+        template = torch.einsum("jkv,vc->jck", weights, v_template.double())
+        shapes = self.blend_shapes.to(place).unflatten(1, (3, -1))[..., used].double()
         basis = torch.einsum("jkv,fcv->fjck", weights, shapes)
-        dtype = self.v_template.dtype
-        mass = weights.sum(dim=2)
-        return template.flatten(0, 1).to(dtype), basis.flatten(1).to(dtype), mass.to(dtype)
+        folded = template.flatten(0, 1), basis.flatten(1), weights.sum(dim=2)
+        template, basis, mass = (x.to(self.v_template.dtype).to(home) for x in folded)
+        return template, basis, mass
 
     def average_with_mirrored(self, estimate: Estimate, mirrored: Estimate) -> Estimate:
         """Average an estimate with the one of the mirrored crop, and pose the body anew.

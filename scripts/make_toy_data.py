@@ -21,10 +21,9 @@ from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.flags import positive, whole
 from smpler.utils.image import BOX_MARGIN
-from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES
+from smpler.utils.joints import ANNOTATION_NAMES, ANNOTATION_PELVIS, SMPL_NAMES
 from smpler.utils.rasterizer import rasterize
 
-PELVIS = ANNOTATION_NAMES.index("Pelvis")
 SUPERSAMPLING = 2
 """Pictures are drawn at this many times their size."""
 CLOTHES = {
@@ -151,7 +150,7 @@ def make_sample(
         "has_smpl": int(toy.has_smpl),
     }
     if toy.has_3d:
-        position = (joints - joints[PELVIS]).double().numpy()
+        position = (joints - joints[ANNOTATION_PELVIS]).double().numpy()
         label["3d_joints"] = np.column_stack([position, np.ones(len(position))])
     if toy.has_gender:
         label["gender"] = str(rng.choice(["m", "f"]))

@@ -13,6 +13,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from scripts.conversion import run
 from smpler.datasets.engine.photo import jpeg_bytes
 from smpler.datasets.engine.poses.sampler import PoseSampler
-from smpler.datasets.engine.stored import RenderedPhoto, RenderedPhotos
+from smpler.datasets.engine.stored import RenderedPhotos
 from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import Body, open_body
@@ -34,6 +35,8 @@ PART = 2000
 SHEET_SIZE, COLUMNS, TILE = 50, 10, 128
 """Of a contact sheet: samples, samples in a row, and the side of each, pixels."""
 SHEET_QUALITY = 85
+
+Item = TypeVar("Item")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,14 +106,15 @@ def write_tables(args: argparse.Namespace, stream: SyntheticPeople, body: Body, 
 
 def write_part(path: Path, photos: RenderedPhotos, num_workers: int) -> None:
     """Render in several processes, write in order."""
-    loader = DataLoader(photos, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    loader = DataLoader(photos, batch_size=None, num_workers=num_workers, collate_fn=as_it_is)
     with TsvWriter(path) as writer:
         for photo in tqdm(loader, desc=path.stem, unit="photo"):
             writer.add(photo.key, photo.image, photo.size, photo.label)
 
 
-def _as_it_is(photo: RenderedPhoto) -> RenderedPhoto:
-    return photo
+def as_it_is(sample: Item) -> Item:
+    """Return a loader's sample without making tensors of it."""
+    return sample
 
 
 if __name__ == "__main__":

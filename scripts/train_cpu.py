@@ -425,7 +425,7 @@ class Run:
         self.curve.append({"step": step, "crops": crops, **metrics})
         model = self.parts["average"]
         body = model.smpl.body
-        told = {key: str(value) for key, value in vars(self.arguments).items() if key != "run"}
+        flags = {key: str(value) for key, value in vars(self.arguments).items() if key != "run"}
         training = {name: part.state_dict() for name, part in self.parts.items()}
         training |= {"rng": self.rng.bit_generator.state, "torch_rng": torch.get_rng_state()}
         training |= {"step": step, "curve": self.curve}
@@ -437,7 +437,7 @@ class Run:
             "global_iter": step,
             "batch_size": self.arguments.batch_size,
             "metric": metrics["mpjpe"],
-            "arguments": told | {"crops": str(crops), "metrics": str(metrics)},
+            "arguments": flags | {"crops": str(crops), "metrics": str(metrics)},
             "training": training,
         }
         save_atomically(content, self.arguments.out)

@@ -4,10 +4,10 @@
 """
 
 import argparse
+import io
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 
 from smpler import __version__
 from smpler.models.predictor import BACKENDS, MAX_PEOPLE, Predictor
+from smpler.photos import find_photos, output_names
 from smpler.utils import pytorch3d_rasterizer, rasterizer
 from smpler.utils.export import save_people
 from smpler.utils.flags import Parser, above_zero, positive
-from smpler.utils.image import IMAGE_SUFFIXES, Box, read_image
+from smpler.utils.image import Box, read_image
 from smpler.utils.paths import SAMPLES, display
 from smpler.utils.visualize import Rasterizer
 
@@ -26,6 +27,9 @@ MIRROR_HELP = """average with the answer to the mirrored photo, which takes the 
 long; default: with the open weights"""
 FIT_HELP = """bring the bodies onto the joints that BlazePose's landmark network sees; default: with
 the open weights"""
+
+
+SAMPLE_HELP = "; default: a sample photo" if SAMPLES.is_dir() else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +46,8 @@ def demo(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0, or 2 when a photo or an argument was unusable."""
     arguments = parse_arguments(argv)
     warnings.showwarning = _print_note  # ty: ignore[invalid-assignment]  # made to be replaced
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot encode
     try:
         photos = find_photos(arguments.photos)
         arguments.out_dir.mkdir(parents=True, exist_ok=True)
@@ -68,7 +74,7 @@ def demo(argv: Sequence[str] | None = None) -> int:
                 [arguments.bbox] if arguments.bbox else None,
                 arguments.max_people,
                 arguments.focal_length,
-                name=path.name,
+                name=display(path.name),
             )
             written = save_people(people, photo, arguments.out_dir, name, find_triangles)
         except (OSError, ValueError) as error:
@@ -90,17 +96,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = Parser(
         description="Estimate the posed 3D body of the people in photos.",
+        epilog="`smpler doctor` says what is present, what is missing and where files belong.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("photos", type=Path, nargs="*", metavar="PHOTO", help="photos, or folders of them")
-    add("--img_path", type=Path, help="a photo, or a folder of them; default: a sample photo")
-    add("--device", default="cuda", help="cuda, cuda:1, cpu; without a GPU the CPU does it")
+    add("--img_path", type=Path, help="a photo, or a folder of them" + SAMPLE_HELP)
+    add("--device", default="cuda", help="cuda, cuda:1, mps, xpu, cpu; without a GPU, cpu")
     add("--checkpoint", type=Path, help="weights, published or ours; default: the open weights")
     add("--body", type=Path, help="SMPL's .pkl or .npz; default: the checkpoint's, SMPL, open body")
     add("--out_dir", type=Path, default=Path("outputs"), help="where results are written")
     add("--bbox", type=_box, help="x,y,w,h of the person in photo pixels, instead of the detector")
-    add("--max_people", type=positive, default=MAX_PEOPLE, help="at most so many people of a photo")
+    add(
+        "--max_people",
+        type=positive,
+        default=MAX_PEOPLE,
+        help="largest number of people of a photo",
+    )
     add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the network")
     add("--mirror", action=argparse.BooleanOptionalAction, help=MIRROR_HELP)
@@ -118,53 +130,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Return the photos, and those of each folder in order of their names; each photo once."""
-    found = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        photos = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not photos:
-            raise ValueError(
-                f"{display(path)} holds no photo; known are {', '.join(sorted(IMAGE_SUFFIXES))}."
-            )
-        found += photos
-    return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
-
-
-def output_names(photos: Sequence[Path]) -> list[str]:
-    """Name the results after the photos: `a`, but `a_jpg` and `a_png` where several are called a.
-
-    No two photos get the same name: where these clash as well, a number is appended.
-    """
-    stems = Counter(photo.stem for photo in photos)
-    taken = {stem for stem, count in stems.items() if count == 1}
-    names = []
-    for photo in photos:
-        name = photo.stem
-        if stems[name] > 1:
-            name = first_name = f"{photo.stem}_{photo.suffix[1:]}"
-            number = 1
-            while name in taken:
-                number += 1
-                name = f"{first_name}_{number}"
-            taken.add(name)
-        names.append(name)
-    return names
-
-
 def choose_device(name: str) -> torch.device:
-    """Return the device, or the CPU with one sentence when there is no such GPU."""
+    """Return the device, or the CPU with one sentence when there is no such Nvidia GPU.
+
+    Raises:
+        ValueError: it is no device that the demo runs on, or it is not there.
+    """
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name} is no device; use cuda, cuda:0 or cpu.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    except RuntimeError:
+        device = None
+    counts = {"cpu": lambda: 1, "cuda": torch.cuda.device_count, "xpu": torch.xpu.device_count}
+    counts["mps"] = lambda: int(torch.backends.mps.is_available())
+    if device is None or device.type not in counts:
+        raise ValueError(f"--device {name} is no device; use cuda, cuda:NUMBER, mps, xpu or cpu.")
+    if (device.index or 0) < counts[device.type]():
+        return device
+    if device.type == "cuda":
         print(f"Note: no GPU answers to {name}; the CPU does it.", file=sys.stderr)
         return torch.device("cpu")
-    return device
+    raise ValueError(f"--device {name} is not there: no such device answers torch; use cpu.")
 
 
 def choose_rasterizer(name: str) -> Rasterizer:

@@ -3,7 +3,6 @@
 One sentence for each thing. Exit code 1 when something that the demo needs is missing.
 """
 
-import argparse
 import importlib.metadata
 import platform
 import re
@@ -16,6 +15,7 @@ from smpler import __version__
 from smpler.models import body
 from smpler.models.backbones import BACKBONES
 from smpler.models.weights.checkpoint import released_weights
+from smpler.utils.flags import Parser
 from smpler.utils.paths import (
     IS_CHECKOUT,
     PRETRAINED,
@@ -47,7 +47,7 @@ DATASET_FILES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print all findings; return 1 when the demo cannot run."""
-    parser = argparse.ArgumentParser(prog="smpler doctor", description=__doc__.split(":")[0])
+    parser = Parser(prog="smpler doctor", description=__doc__.split(":")[0])
     parser.parse_args(argv)
     failed = False
     for status, sentence in diagnose():
@@ -66,7 +66,7 @@ def diagnose() -> Iterator[Finding]:
     if IS_CHECKOUT:
         yield check_samples()
     yield from check_datasets()
-    yield OK, f"Your own files belong into meta_data/ and pretrained/ in {USER_FOLDER}."
+    yield OK, f"Your own files belong in meta_data/ and pretrained/ in {USER_FOLDER}."
 
 
 def check_packages() -> Iterator[Finding]:

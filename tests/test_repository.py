@@ -1,14 +1,8 @@
 import re
-import subprocess
+from fnmatch import fnmatch
 
 from smpler.utils.paths import ROOT
-
-
-def tracked() -> list[str]:
-    done = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+from tests.support.repository import tracked
 
 
 def test_tracked_files_stay_under_60_mib():
@@ -52,3 +46,12 @@ def test_every_dependency_has_its_reason():
         if line and not line.startswith("#"):
             name = re.match(r"[\w-]+", line).group()
             assert f"`{name}`" in text, name
+
+
+def test_every_test_file_is_collected(request):
+    """A folder that pytest leaves out by its name would lose its tests without a word."""
+    left_out = request.config.getini("norecursedirs")
+    for name in tracked():
+        folders = name.split("/")[:-1]
+        if name.startswith("tests/") and name.rpartition("/")[2].startswith("test_"):
+            assert not any(fnmatch(part, rule) for part in folders for rule in left_out), name

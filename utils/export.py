@@ -6,6 +6,7 @@ docs/output.md lists them for users; `tests/utils/test_export.py` keeps the two 
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from smpler.utils import mesh_files
 from smpler.utils.geometry import vertex_normals
-from smpler.utils.image import CropWindow, write_image
+from smpler.utils.image import STRIP_PIXELS, CropWindow, PngWriter, write_image
 from smpler.utils.rasterizer import rasterize
 from smpler.utils.visualize import (
     MESH_COLOR,
@@ -28,6 +29,8 @@ from smpler.utils.visualize import (
 )
 
 SCHEMA = "smpler-person/1"
+MAX_WHOLE = 2**24
+"""Pixels of a photo up to which its pictures are made whole; of a larger one, strip by strip."""
 CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
 """From the camera's frame (y down, z away) to a viewer's (y up, facing +z): half a turn about x."""
 
@@ -122,20 +125,15 @@ class PersonResult:
             color: of the body in the pictures.
             rasterizer: finds the triangles of the pictures.
         """
-        drawn = None if photo is None else draw_people(photo, [self], [color], rasterizer)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self._save(Path(folder) / f"{stem}_{self.person}", drawn, color, rasterizer)
+        start = Path(folder) / f"{stem}_{self.person}"
+        start.parent.mkdir(parents=True, exist_ok=True)
+        if photo is not None:
+            overlay_path = start.with_name(f"{start.name}_overlay.png")
+            write_overlay(photo, [self], [color], rasterizer, overlay_path)
+        self._save(start, color, rasterizer)
 
-    def _save(
-        self,
-        start: Path,
-        drawn: UInt8[np.ndarray, "h w 3"] | None,
-        color: Color,
-        rasterizer: Rasterizer,
-    ) -> None:
-        """Write the files whose names begin with `start`; `drawn` is the overlay."""
-        if drawn is not None:
-            write_image(start.with_name(f"{start.name}_overlay.png"), drawn)
+    def _save(self, start: Path, color: Color, rasterizer: Rasterizer) -> None:
+        """Write the files whose names begin with `start`, without the overlay."""
         side = side_view(self.vertices, self.faces, color, rasterizer=rasterizer)
         write_image(start.with_name(f"{start.name}_side.png"), side)
         for suffix, save in (
@@ -162,14 +160,57 @@ def save_people(
     path = Path(folder) / f"{stem}_out.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     colors = palette(len(people))
-    drawn = draw_people(photo, people, colors, rasterizer)
-    write_image(path, side_by_side([photo, drawn]))
-    for person, color in zip(people, colors, strict=True):
-        alone = drawn
-        if len(people) > 1:
-            alone = draw_people(photo, [person], [color], rasterizer)
-        person._save(Path(folder) / f"{stem}_{person.person}", alone, color, rasterizer)
+    starts = [Path(folder) / f"{stem}_{person.person}" for person in people]
+    overlays = [start.with_name(f"{start.name}_overlay.png") for start in starts]
+    first = overlays[0] if len(people) == 1 else None
+    write_overlay(photo, people, colors, rasterizer, first, beside=path)
+    for person, color, start, overlay_path in zip(people, colors, starts, overlays, strict=True):
+        if first is None:
+            write_overlay(photo, [person], [color], rasterizer, overlay_path)
+        person._save(start, color, rasterizer)
     return path
+
+
+def write_overlay(
+    photo: UInt8[np.ndarray, "h w 3"],
+    people: Sequence[PersonResult],
+    colors: Sequence[Color],
+    rasterizer: Rasterizer = rasterize,
+    path: Path | None = None,
+    beside: Path | None = None,
+) -> None:
+    """Draw people over their photo and write it as PNG.
+
+    Args:
+        photo: RGB.
+        people: who is drawn.
+        colors: one for each person.
+        rasterizer: finds the triangles.
+        path: of the overlay; None leaves it out.
+        beside: path of the photo and its overlay side by side; None leaves it out.
+    """
+    height, width = photo.shape[:2]
+    if height * width <= MAX_WHOLE:
+        drawn = draw_people(photo, people, colors, rasterizer)
+        if beside is not None:
+            write_image(beside, side_by_side([photo, drawn]))
+        if path is not None:
+            write_image(path, drawn)
+        return
+    rows = max(1, STRIP_PIXELS // width)
+    with ExitStack() as stack:
+        pair = alone = None
+        if beside is not None:
+            pair = stack.enter_context(PngWriter(beside, 2 * width, height))
+        if path is not None:
+            alone = stack.enter_context(PngWriter(path, width, height))
+        for top in range(0, height, rows):
+            strip = photo[top : top + rows]
+            drawn = draw_people(strip, people, colors, rasterizer, top)
+            if pair is not None:
+                pair.write(side_by_side([strip, drawn]))
+            if alone is not None:
+                alone.write(drawn)
 
 
 def draw_people(
@@ -177,10 +218,12 @@ def draw_people(
     people: Sequence[PersonResult],
     colors: Sequence[Color],
     rasterizer: Rasterizer = rasterize,
+    top: int = 0,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw people over their photo; the nearest covers the others."""
+    """Draw people over their photo, or over its rows from `top` on; the nearest covers others."""
     placed = [
         vertices_in_photo(person.vertices, person.cam, CropWindow(*person.crop.tolist()))
+        - [0, top, 0]
         for person in people
     ]
     distances = [float(person.translation[2]) for person in people]

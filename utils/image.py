@@ -4,19 +4,27 @@ Photo pixels: x right, y down, (0, 0) is the photo's top-left corner, so that th
 centre is (0.5, 0.5).
 """
 
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from jaxtyping import Float, UInt8
 
+from smpler.utils.files.photos import ADVICE, is_readable, open_photo, photo_kind
 from smpler.utils.paths import display
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+MAX_PIXELS, MAX_SIDE = 200_000_000, 65_535
+"""Of a photo that is read: what the largest cameras give, and the longest side of a JPEG."""
+STRIP_PIXELS = 2**20
+"""Pixels of a strip, the part of a large picture that is worked on at a time."""
 CROP_SIZE = 224
+MAX_CANVAS = 2**24
+"""Pixels of a window up to which a crop copies the whole window."""
 BOX_MARGIN = 1.2
 """The crop's side is 1.2 times the longer side of the person's box (METRO's and SPIN's rule)."""
 
@@ -70,15 +78,54 @@ def crop(
         RGB in [0, 1], float32.
     """
     height, width = image.shape[:2]
-    canvas = np.zeros((window.height, window.width, 3), np.uint8)
     x0, x1 = np.clip([window.x, window.x + window.width], 0, width)
     y0, y1 = np.clip([window.y, window.y + window.height], 0, height)
     seen = image[y0:y1, x0:x1]
+    if window.width * window.height > MAX_CANVAS:
+        return _area_average(seen, (int(x0) - window.x, int(y0) - window.y), window, size)
+    canvas = np.zeros((window.height, window.width, 3), np.uint8)
     canvas[y0 - window.y : y1 - window.y, x0 - window.x : x1 - window.x] = seen
     if min(window.width, window.height) > 2 * size:
         canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     resized = cv2.resize(canvas.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     return resized / 255
+
+
+def _area_average(
+    seen: UInt8[np.ndarray, "h w 3"], corner: tuple[int, int], window: CropWindow, size: int
+) -> Float[np.ndarray, "{size} {size} 3"]:
+    """Average a large window over pixel areas without a copy of it; see `crop`.
+
+    Args:
+        seen: the part of the photo that lies in the window.
+        corner: x, y of that part in the window.
+        window: what is averaged.
+        size: of the result.
+    """
+    result = np.zeros((size, size, 3), np.float32)
+    height, width = seen.shape[:2]
+    row_edges, column_edges = (
+        np.clip(np.linspace(0, length, size + 1) - start, 0, extent)
+        for length, start, extent in (
+            (window.height, corner[1], height),
+            (window.width, corner[0], width),
+        )
+    )
+    columns = np.arange(width + 1)
+    for row, (top, bottom) in enumerate(zip(row_edges, row_edges[1:], strict=False)):
+        if top >= bottom:
+            continue
+        first, last = int(top), int(np.ceil(bottom))
+        rows = np.arange(first, last)
+        shares = np.minimum(rows + 1, bottom) - np.maximum(rows, top)  # of each pixel row
+        total = np.zeros((width + 1, 3))
+        for share, line in zip(shares, seen[first:last], strict=True):
+            total[1:] += share * line
+        total = total.cumsum(axis=0)
+        for channel in range(3):
+            result[row, :, channel] = np.diff(np.interp(column_edges, columns, total[:, channel]))
+    # whole levels, as of the 8-bit picture that smaller windows go through
+    return np.rint(result * (size * size / (window.width * window.height))) / np.float32(255)
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -95,26 +142,97 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
         raise FileNotFoundError(f"{display(path)} is missing; give the path of a photo.")
     if path.stat().st_size == 0:
         raise ValueError(f"{display(path)} is empty (0 bytes); give another photo.")
+    kind = photo_kind(path)
+    if not is_readable(kind):
+        raise ValueError(f"{display(path)} is a {kind} photo: {ADVICE[kind]}.")
     try:
-        with PIL.Image.open(path) as file:
-            return _to_rgb(PIL.ImageOps.exif_transpose(file))
+        with open_photo(path) as file:
+            _check_size(file)
+            return _to_rgb(file)
     except PIL.UnidentifiedImageError as error:
         raise ValueError(f"{display(path)} is not an image that can be read.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
-        reason = str(error).rstrip(".")
+    except _UNREADABLE as error:
+        reason = str(error).rstrip(".") or "it needs more memory than there is"
         raise ValueError(f"{display(path)} was not read: {reason}; give another photo.") from error
 
 
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    PIL.Image.DecompressionBombError,
+)
+"""What Pillow raises when a file is damaged or too large."""
+
+
+def _check_size(image: PIL.Image.Image) -> None:
+    """Raise a ValueError when a photo is larger than what is read."""
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"it is {width} x {height} pixels, but at most {MAX_PIXELS // 10**6} megapixels and "
+            f"{MAX_SIDE} pixels a side are read"
+        )
+
+
 def _to_rgb(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits a pixel, one channel
+    """Return an image's pixels, turned as its EXIF data say; by strips, to bound memory."""
+    image.load()
+    orientation = image.getexif().get(0x0112, 1)
+    width, height = image.size
+    rgb = np.empty(
+        (width, height, 3) if orientation in (5, 6, 7, 8) else (height, width, 3), np.uint8
+    )
+    stored = _as_stored(rgb, orientation)
+    white = 1.0 if image.mode == "F" and _maximum(image) <= 1 else 65535.0
+    for top, strip in _strips(image):
+        stored[top : top + strip.height] = _strip_to_rgb(strip, white)
+    return rgb
+
+
+def _as_stored(turned: UInt8[np.ndarray, "_ _ 3"], orientation: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Return the view of a photo's pixels in which they lie as in a file of an EXIF orientation."""
+    flips = {2: np.s_[:, ::-1], 3: np.s_[::-1, ::-1], 4: np.s_[::-1], 7: np.s_[::-1, ::-1]}
+    if orientation in (6, 8):
+        return np.rot90(turned, 1 if orientation == 6 else -1)
+    flipped = turned[flips.get(orientation, np.s_[:])]
+    return flipped.transpose(1, 0, 2) if orientation in (5, 7) else flipped
+
+
+def _strips(image: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
+    """Cut an image into strips; return the first row of each, and the strip."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _maximum(image: PIL.Image.Image) -> float:
+    """Return the largest value of an image of floats.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    largest = -np.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are NaN or infinite")
+        largest = max(largest, float(values.max()))
+    return largest
+
+
+def _strip_to_rgb(image: PIL.Image.Image, white: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Convert a part of an image; `white` is the largest value of 16 or 32 bits a pixel."""
+    if image.mode.startswith("I") or image.mode == "F":  # one channel
         values = np.asarray(image, dtype=np.float64)
-        most = 65535 if image.mode != "F" or values.max() > 1 else 1
-        grey = np.rint(np.clip(values / most, 0, 1) * 255).astype(np.uint8)
+        grey = np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", image.size, "white")
-        image = PIL.Image.alpha_composite(white, image)
+        background = PIL.Image.new("RGBA", image.size, "white")
+        image = PIL.Image.alpha_composite(background, image)
     return np.array(image.convert("RGB"))
 
 
@@ -123,3 +241,40 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     done, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert done, f"{image.shape} {image.dtype}"
     path.write_bytes(data.tobytes())
+
+
+class PngWriter:
+    """Writes a large RGB picture as PNG, strip by strip from its top: it is never held whole."""
+
+    def __init__(self, path: Path, width: int, height: int):
+        self._file = open(path, "wb")
+        self._compressor = zlib.compressobj(1)
+        self._file.write(b"\x89PNG\r\n\x1a\n")
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+    def __enter__(self) -> "PngWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        """Finish the file; after an error, only close it."""
+        if error is None:
+            self._chunk(b"IDAT", self._compressor.flush())
+            self._chunk(b"IEND", b"")
+        self._file.close()
+
+    def write(self, strip: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Append rows."""
+        height, width = strip.shape[:2]
+        filtered = np.empty((height, 1 + 3 * width), np.uint8)
+        filtered[:, 0] = 1  # each value is stored as the difference from the pixel on its left
+        filtered[:, 1:4] = strip[:, 0]
+        np.subtract(strip[:, 1:], strip[:, :-1], out=filtered[:, 4:].reshape(height, -1, 3))
+        self._chunk(b"IDAT", self._compressor.compress(filtered.data))
+
+    def _chunk(self, kind: bytes, data: bytes) -> None:
+        if data or kind != b"IDAT":
+            checksum = zlib.crc32(data, zlib.crc32(kind))
+            self._file.write(
+                struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+            )

@@ -47,6 +47,8 @@ ANNOTATION_NAMES = (
 )  # fmt: skip
 """The 24 annotated joints of METRO's TSV labels (Lin et al., CVPR 2021)."""
 
+H36M_PELVIS = H36M_NAMES.index("Pelvis")
+ANNOTATION_PELVIS = ANNOTATION_NAMES.index("Pelvis")
 KEYPOINTS_FROM_H36M = tuple(H36M_NAMES.index(name) for name in KEYPOINT_NAMES)
 KEYPOINTS_FROM_ANNOTATION = tuple(ANNOTATION_NAMES.index(name) for name in KEYPOINT_NAMES)
 

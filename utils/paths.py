@@ -77,8 +77,12 @@ def first_present(*candidates: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def display(path: Path) -> str:
-    """Return the path as a user would write it: relative to the checkout when inside it."""
+def display(path: str | Path) -> str:
+    r"""Return the path as a user would write it: relative to the checkout when inside it.
+
+    Bytes that are no UTF-8 are shown as \xNN, so that any path can be printed.
+    """
     path = Path(path)
     inside = IS_CHECKOUT and path.is_relative_to(ROOT)
-    return str(path.relative_to(ROOT)) if inside else str(path)
+    text = str(path.relative_to(ROOT)) if inside else str(path)
+    return os.fsencode(text).decode(errors="backslashreplace")

@@ -258,7 +258,7 @@ class _Rows:
 
         A key holds depth in its upper half and the face index in its lower: the smallest wins.
         """
-        row, offset = _expand(self.num_pixels[piece])
+        row, offset = expand_counts(self.num_pixels[piece])
         depth = self.depth[piece][row] + self.slope[piece][row] * offset
         bits = (depth + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
         bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # ordered as the floats are
@@ -275,7 +275,7 @@ def _cut_into_rows(
 ) -> _Rows:
     """Cut triangles into rows of pixels whose centres lie inside."""
     first_row, num_rows = _row_range(corners, height)
-    owner, offset = _expand(num_rows)
+    owner, offset = expand_counts(num_rows)
     row = first_row[owner] + offset
     y = row.double() + 0.5
     by_height = corners[..., 1].argsort(dim=1)
@@ -321,8 +321,11 @@ def _barycentric(
     return (weights / weights.sum(1, keepdim=True)).to(point)
 
 
-def _expand(counts: Int64[Tensor, "n"]) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
-    """List the members of groups: each one's group, and its number within the group."""
+def expand_counts(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """List the members of groups: each one's group, and its number within the group.
+
+    Counts (2, 0, 3) give groups (0, 0, 2, 2, 2) and numbers (0, 1, 0, 1, 2).
+    """
     ends = counts.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
     group = torch.arange(len(counts), device=counts.device)

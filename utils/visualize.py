@@ -26,6 +26,8 @@ Rasterizer = Callable[..., Fragments]
 
 MESH_COLOR = (0.93, 0.68, 0.62)
 SUPERSAMPLING = 2
+BAND_PIXELS = 2**20
+"""A larger body is drawn in bands of so many pixels, each of which takes some 200 bytes."""
 GAMMA = 2.2
 # Directions towards the lights (x right, y down, z away) and how bright they are.
 KEY_LIGHT, KEY = (-0.45, -0.65, -0.85), 0.62
@@ -186,11 +188,15 @@ def _draw_over(
     right, bottom = np.clip(np.ceil(finite.max(axis=0)), 0, limits).astype(int)
     if left >= right or top >= bottom:
         return
-    shifted = vertices - [left, top, 0]
-    rendered = render_mesh(shifted, faces, int(bottom - top), int(right - left), color, rasterizer)
-    alpha, part = rendered[..., 3:], image[top:bottom, left:right]
-    mixed = rendered[..., :3] * 255 * alpha + part * (1 - alpha)
-    part[:] = np.where(alpha > 0, np.rint(mixed).astype(np.uint8), part)
+    shifted = (vertices - [left, top, 0]).astype(np.float32)
+    rows = max(1, BAND_PIXELS // int(right - left))
+    for start in range(0, int(bottom - top), rows):
+        part = image[top:bottom, left:right][start : start + rows]
+        placed = shifted - np.array([0, start, 0], np.float32)
+        rendered = render_mesh(placed, faces, *part.shape[:2], color, rasterizer)
+        alpha = rendered[..., 3:]
+        mixed = rendered[..., :3] * 255 * alpha + part * (1 - alpha)
+        part[:] = np.where(alpha > 0, np.rint(mixed).astype(np.uint8), part)
 
 
 def _light(corners: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:

@@ -25,13 +25,40 @@ RIGID = -1
 class BodyArrays(Protocol):
     """The arrays of a body that the data engine uses; `smpler.models.body.Body` has them."""
 
-    v_template: Float[np.ndarray, "v 3"]
-    shapedirs: Float[np.ndarray, "v 3 10"]
-    posedirs: Float[np.ndarray, "v 3 207"]
-    J_regressor: Float[np.ndarray, "24 v"]
-    lbs_weights: Float[np.ndarray, "v 24"]
-    faces: Int[np.ndarray, "f 3"]
-    h36m_regressor: Float[np.ndarray, "17 v"] | None
+    @property
+    def v_template(self) -> Float[np.ndarray, "v 3"]:
+        """Rest pose, metres."""
+        ...
+
+    @property
+    def shapedirs(self) -> Float[np.ndarray, "v 3 10"]:
+        """What each beta adds."""
+        ...
+
+    @property
+    def posedirs(self) -> Float[np.ndarray, "v 3 207"]:
+        """What each pose feature adds."""
+        ...
+
+    @property
+    def J_regressor(self) -> Float[np.ndarray, "24 v"]:
+        """Joints of the rest pose from its vertices."""
+        ...
+
+    @property
+    def lbs_weights(self) -> Float[np.ndarray, "v 24"]:
+        """Skinning weights."""
+        ...
+
+    @property
+    def faces(self) -> Int[np.ndarray, "f 3"]:
+        """Triangles."""
+        ...
+
+    @property
+    def h36m_regressor(self) -> Float[np.ndarray, "17 v"] | None:
+        """Human3.6M's joints from posed vertices."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

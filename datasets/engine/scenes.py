@@ -208,8 +208,8 @@ def _on_ground(view: View, right: float, away: float) -> Float[np.ndarray, "2"]:
 def _objects(rng: np.random.Generator, people: People, subject: Actor, view: View) -> list[Actor]:
     """Draw objects: a seat if the subject sits, and things in front of or behind the subject."""
     objects = []
-    if (seat := _seat(rng, people, subject)) is not None:
-        objects.append(seat)
+    if (block := seat(rng, people, subject)) is not None:
+        objects.append(block)
     for _ in range(rng.choice(len(OBJECTS_SHARES), p=OBJECTS_SHARES)):
         kind = rng.choice(["box", "cylinder", "ball"], p=[0.6, 0.28, 0.12])
         size = np.exp(rng.normal(np.log(0.35), 0.4, 3))
@@ -232,7 +232,7 @@ OBJECTS_SHARES = (0.7, 0.2, 0.1)
 """How often there are 0, 1 or 2 objects besides a seat."""
 
 
-def _seat(rng: np.random.Generator, people: People, subject: Actor) -> Actor | None:
+def seat(rng: np.random.Generator, people: People, subject: Actor) -> Actor | None:
     """Return, most of the time, a block under a subject who sits as on a chair; else None."""
     place = {name: subject.joints[SMPL_NAMES.index(name)] for name in SMPL_NAMES}
     height = min(place["L_Hip"][1], place["R_Hip"][1]) - SEAT_DEPTH

@@ -1,4 +1,4 @@
-"""The open data engine's stream: rendered people with exact labels, without end.
+"""The open data engine's stream: any number of rendered people with exact labels.
 
 A sample has the keys of `smpler.datasets.human_mesh`, with these differences: `keypoints_2d` are
 exact (nothing is rounded to pixels), and their confidence is 1 within the photo, whether they are

@@ -131,10 +131,10 @@ class BlazePoseBackbone(LandmarkNetwork):
         wide = self.widen(stage32)
         hidden = self.tower(wide)
         landmarks = self.landmark_scale * self.landmarks(hidden)
-        told = [hidden.flatten(1)[:, :, None, None], landmarks]
-        told = torch.cat([*told, self.world_landmarks(hidden)], dim=1)
-        told = told.expand(-1, -1, *stage32.shape[2:])
-        return wide, torch.cat([COARSEST_SCALE * stage32, told], dim=1)
+        of_the_crop = [hidden.flatten(1)[:, :, None, None], landmarks, self.world_landmarks(hidden)]
+        # (b, 1464, 1, 1) -> (b, 1464, 8, 8): the same at every pixel
+        everywhere = torch.cat(of_the_crop, dim=1).expand(-1, -1, *stage32.shape[2:])
+        return wide, torch.cat([COARSEST_SCALE * stage32, everywhere], dim=1)
 
 
 class Lateral(nn.Sequential):

@@ -26,7 +26,7 @@ class Conv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Sequential):
-    """Widen, filter, narrow (Sandler et al., MobileNetV2, CVPR 2018)."""
+    """A block that widens, filters and narrows a map (Sandler et al., MobileNetV2, CVPR 2018)."""
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel: int, stride: int):
         super().__init__(

@@ -53,8 +53,8 @@ def recomputing() -> Generator[None]:
 
 def saves_memory(backbone: nn.Module) -> bool:
     """Whether this forward pass shall be `recomputing`; compiled code does as much by itself."""
-    wanted = bool(backbone.recompute) and backbone.training and torch.is_grad_enabled()
-    return wanted and not torch.compiler.is_compiling()
+    is_asked = bool(backbone.recompute) and backbone.training and torch.is_grad_enabled()
+    return is_asked and not torch.compiler.is_compiling()
 
 
 @dataclass

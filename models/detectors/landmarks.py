@@ -23,6 +23,8 @@ from smpler.utils.paths import PRETRAINED, require
 
 VIEW_PER_RADIUS = 2.5
 """Side of the network's view in radii of the circle round the person, as MediaPipe cuts it."""
+MAX_WARPED_SIDE = 2**15 - 2
+"""OpenCV does not sample larger pictures."""
 NUM_LOOKS = 2
 """The second view is cut by the first's landmarks, as MediaPipe does in videos."""
 MIN_SCORE = 0.5
@@ -83,6 +85,15 @@ def cut(
         # pixel x of the small picture is (x + 0.5) / shrunk - 0.5 of the large one
         offset = view[:, 2] + view[:, :2] @ (0.5 / shrunk - 0.5)
         view = np.column_stack([view[:, :2] / shrunk, offset])
+    if max(image.shape[:2]) > MAX_WARPED_SIDE:
+        inverse = cv2.invertAffineTransform(view)
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * INPUT_SIDE
+        places = corners @ inverse[:, :2].T + inverse[:, 2]
+        first = np.clip(places.min(axis=0) - 2, 0, image.shape[1::-1]).astype(int)
+        last = np.clip(places.max(axis=0) + 3, first + 1, image.shape[1::-1]).astype(int)
+        first = np.minimum(first, last - 1)
+        image = image[first[1] : last[1], first[0] : last[0]]
+        view = np.column_stack([view[:, :2], view[:, 2] + view[:, :2] @ first])
     return cv2.warpAffine(image, view, (INPUT_SIDE, INPUT_SIDE), flags=cv2.INTER_LINEAR)
 
 
@@ -140,4 +151,4 @@ class BlazePoseLandmarkDetector(nn.Module):
         device = self.network.presence.weight.device
         images = torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float() / 255
         values, presence = self.network(images)
-        return values[0].double().cpu().numpy(), presence.sigmoid().item()
+        return values[0].cpu().double().numpy(), presence.sigmoid().item()

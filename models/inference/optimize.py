@@ -18,7 +18,8 @@ from smpler.models.smpl import SMPL, Estimate
 from smpler.models.smpler import IMAGE_SIZE, SMPLer, SMPLerConfig
 from smpler.models.transformer import TransformerBlock
 
-BACKENDS = ("torch", "onnxruntime")
+ENGINES = ("torch", "onnxruntime")
+"""What may compute."""
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 GRAPH_SIZES = (1, 8, 32, 128)
 """Batch sizes for which CUDA graphs are recorded; others are filled up to the next."""
@@ -37,7 +38,7 @@ class FastSMPLer(nn.Module):
     Args:
         model: the plain model, whose parts are copied.
         dtype: what backbone and blocks compute in; rotations and body stay in float32.
-        backend: what computes, of `BACKENDS`; ONNX Runtime's head gives vertices in the last stage
+        backend: what computes, of `ENGINES`; ONNX Runtime's head gives vertices in the last stage
             alone, what else is asked for is torch's work.
         compile: whether torch.compile may take minutes to make it faster still.
         cuda_graphs: whether launches are recorded and replayed, on GPUs.
@@ -163,8 +164,8 @@ def optimize_for_inference(
         raise ValueError(f"The model is {model.mean.dtype}; float32 weights are optimised.")
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; choose one of {', '.join(map(str, DTYPES))}.")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    if backend not in ENGINES:
+        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(ENGINES)}.")
     if backend == "onnxruntime" and (device.type != "cpu" or dtype != torch.float32):
         raise ValueError(
             f"backend 'onnxruntime' computes in float32 on the CPU, not in {dtype} on {device}; "

@@ -24,14 +24,15 @@ from smpler.models.smpler import PRESETS, SMPLer, SMPLerConfig, build_smpler
 from smpler.models.weights.files import load_strictly, read_tensors
 from smpler.models.weights.published import body_inside, is_published, rename
 from smpler.utils.initialisation import WithoutRandomInit
-from smpler.utils.paths import PRETRAINED, display, first_present
+from smpler.utils.paths import META_DATA, PRETRAINED, USER_PRETRAINED, display, first_present
 
 RELEASED_FILES = {
-    "smpler-blaze": PRETRAINED / "smpler_open_blaze_blocks.safetensors",
+    "smpler-blaze": USER_PRETRAINED / "smpler_open_blaze_blocks.safetensors",
     "smpler-blaze-backbone": PRETRAINED / "smpler_open_blaze.safetensors",
-    "smpler": PRETRAINED / "smpler_open_w32.safetensors",
+    "smpler": USER_PRETRAINED / "smpler_open_w32.safetensors",
 }
-"""Preset -> our open weights, trained on open data; the best first."""
+"""Preset -> open weights, trained on open data, the best first; one of them ships, the others are
+what `scripts/train_open.sh` makes."""
 INIT = "init"
 """In place of a checkpoint: leave the model at its initialisation."""
 MIN_FIT = 0.9
@@ -126,9 +127,8 @@ def load_model(
     """Assemble a model for use: configuration, body, keypoint regressor, weights; eval mode.
 
     Args:
-        preset: a name in `smpler.models.smpler.PRESETS`; None takes what the checkpoint is, without
-        one
-            what the best released weights are.
+        preset: a name in `PRESETS`; None takes the checkpoint's own, else that of the best open
+            weights.
         checkpoint: a file or state dict, published or ours; None takes the preset's released
             weights; `init` leaves the initialisation, whose answer is the mean pose.
         body: a file, arrays under SMPL's own field names, or a `Body`; None takes the body inside
@@ -197,7 +197,7 @@ def resolve_body(
     if checkpoint and checkpoint.is_published and chosen.name == "open":
         warnings.warn(
             f"{checkpoint.source} was trained on SMPL but poses the open body here, whose shape "
-            "space differs; see meta_data/README.md for where to get SMPL.",
+            f"space differs; see {display(META_DATA / 'README.md')} for where to get SMPL.",
             stacklevel=4,
         )
     if checkpoint and checkpoint.body_sha256 not in (None, chosen.sha256):
@@ -219,7 +219,8 @@ def _without_weights(preset: str | None) -> str:
     others = f"trained are {', '.join(trained)}" if trained else "none are there"
     return (
         f"There are no open weights of {preset or 'any model'} ({others}). Give checkpoint=FILE, "
-        f"see pretrained/README.md, or checkpoint={INIT!r} for a model at its initialisation."
+        f"see {display(PRETRAINED / 'README.md')}, or checkpoint={INIT!r} for a model at its "
+        "initialisation."
     )
 
 

@@ -52,7 +52,7 @@ def test_without_weights_it_stops_with_one_sentence(monkeypatch, tmp_path, capsy
     assert error.startswith("Error: There are no open weights"), error
 
 
-def test_untrained_parameters_are_to_be_had_by_name(monkeypatch, tmp_path):
+def test_init_gives_untrained_parameters(monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(command, "save_people", lambda people, *_: written.extend(people) or ROOT)
     box = ("--bbox", "100,50,200,400")

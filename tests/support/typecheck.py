@@ -25,11 +25,11 @@ LIMITS = {
     "models": 0,
     "training": 21,
     "datasets": 39,
-    "scripts": 56,
+    "scripts": 53,
     "benchmarks": 51,
     "main.py": 0,
     "demo.py": 0,
-    "hubconf.py": 1,
+    "hubconf.py": 0,
 }
 """Room -> how many problems it may have. Numbers only fall; rooms at 0 stay clean."""
 

@@ -7,7 +7,9 @@ import pytest
 import trimesh
 
 from smpler import __version__
+from smpler.utils import export
 from smpler.utils.export import PersonResult, save_json, save_mesh, save_npz
+from smpler.utils.image import read_image
 from smpler.utils.paths import ROOT
 
 
@@ -98,3 +100,20 @@ def test_glb_holds_outward_unit_normals_and_the_material(person, tmp_path):
     assert error < 0.02, error  # a sphere's normals are its points
     assert mesh.volume == pytest.approx(sphere.volume, rel=1e-5)  # not inside out
     assert mesh.visual.material.baseColorFactor.tolist() == [237, 173, 158, 255]
+
+
+def test_a_large_photo_gives_the_pictures_of_a_small_one(person, tmp_path, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    drawn = replace(person, crop=np.array([100, 50, 400, 400]))
+    other = replace(drawn, person=1, crop=np.array([250, 20, 300, 300]))
+    for people in ([drawn], [drawn, other]):
+        export.save_people(people, photo, tmp_path / "whole", "a")
+        monkeypatch.setattr(export, "MAX_WHOLE", 0)
+        monkeypatch.setattr(export, "STRIP_PIXELS", 640 * 50)
+        export.save_people(people, photo, tmp_path / "strips", "a")
+        monkeypatch.undo()
+        for path in (tmp_path / "whole").glob("a*.png"):
+            whole, strips = (read_image(tmp_path / x / path.name) for x in ("whole", "strips"))
+            assert whole.shape == strips.shape
+            assert (whole != strips).any(axis=-1).sum() <= 5, path.name
+    assert (read_image(tmp_path / "whole" / "a_0_overlay.png") != photo).any()

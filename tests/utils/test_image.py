@@ -4,9 +4,11 @@ import zlib
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 
-from smpler.utils.image import CROP_SIZE, CropWindow, crop, read_image, write_image
+from smpler.utils import image
+from smpler.utils.image import CROP_SIZE, CropWindow, PngWriter, crop, read_image, write_image
 
 
 @pytest.fixture
@@ -187,3 +189,33 @@ def test_large_windows_are_averaged_not_sampled():
 def test_pictures_are_written_as_they_are(photo, tmp_path):
     write_image(tmp_path / "a.png", photo)
     assert np.array_equal(read_image(tmp_path / "a.png"), photo)
+
+
+def test_a_large_window_is_averaged_as_a_copy_of_it_would_be(monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (900, 1300, 3), dtype=np.uint8)
+    for window in (CropWindow(-200, -350, 1501, 1501), CropWindow(400, 100, 700, 700)):
+        by_copy = crop(photo, window)
+        monkeypatch.setattr(image, "MAX_CANVAS", 1)
+        error = np.abs(crop(photo, window) - by_copy).max() * 255
+        monkeypatch.undo()
+        assert error < 1.01, f"{error} of 255 levels"
+    assert not crop(photo, CropWindow(5000, 5000, 100_000, 100_000)).any()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_exif_orientations_are_as_pillow_turns_them(orientation, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(image, "STRIP_PIXELS", 300)  # strips of five rows
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+    with PIL.Image.open(tmp_path / "a.png") as file:
+        expected = np.array(PIL.ImageOps.exif_transpose(file))
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+
+
+def test_a_picture_written_by_strips_is_the_picture(photo, tmp_path):
+    with PngWriter(tmp_path / "a.png", 60, 40) as writer:
+        for top in range(0, 40, 7):
+            writer.write(photo[top : top + 7])
+    assert np.array_equal(read_image(tmp_path / "a.png"), photo)
+    assert np.array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], photo)

@@ -7,6 +7,7 @@ import torch
 
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
+from smpler.utils import visualize
 from smpler.utils.geometry import project
 from smpler.utils.image import CropWindow
 from smpler.utils.joints import KEYPOINT_NAMES
@@ -182,3 +183,15 @@ def test_pictures_side_by_side_and_in_a_sheet_keep_their_aspect():
     assert sheet.shape == (120, 120, 3)
     assert (sheet[:30, :60] == 200).all() and not sheet[30:60].any()
     assert cv2.countNonZero(sheet[..., 0]) == 3 * 60 * 30
+
+
+def test_a_body_drawn_in_bands_is_the_body(layer, posed, monkeypatch):
+    window = CropWindow(0, 0, 600, 600)
+    corners = in_photo(posed.vertices, CAM, window)
+    photo = np.full((600, 600, 3), 200, np.uint8)
+    whole = overlay(photo, [corners], layer.body.faces, palette(1))
+    monkeypatch.setattr(visualize, "BAND_PIXELS", 20_000)
+    banded = overlay(photo, [corners], layer.body.faces, palette(1))
+    assert (whole != photo).any()
+    different = (whole != banded).any(axis=-1).sum()
+    assert different <= 5, f"{different} pixels"

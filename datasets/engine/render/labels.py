@@ -16,7 +16,7 @@ from smpler.datasets.engine.framing import in_photo, project
 from smpler.datasets.engine.render.result import RenderedBatch
 from smpler.datasets.engine.render.scene_batch import SceneBatch
 from smpler.utils.image import CROP_SIZE
-from smpler.utils.joints import H36M_NAMES, KEYPOINTS_FROM_H36M
+from smpler.utils.joints import H36M_PELVIS, KEYPOINTS_FROM_H36M
 
 OPTIONS = ("mask", "depth", "parts", "visible")
 """Keys that a sample has on request."""
@@ -90,7 +90,7 @@ def keypoints(
     points = joints[:, list(KEYPOINTS_FROM_H36M)]
     places = project(points, scenes["focal"][:, :1, None], scenes["center"][:, None])
     seen = _in_photo(places, scenes)[..., None]
-    centered = points - joints[:, [H36M_NAMES.index("Pelvis")]]
+    centered = points - joints[:, [H36M_PELVIS]]
     return (
         torch.cat([places / CROP_SIZE * 2 - 1, seen], dim=2),
         torch.cat([centered, torch.ones_like(centered[..., :1])], dim=2),

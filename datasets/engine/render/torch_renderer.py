@@ -33,7 +33,7 @@ from smpler.datasets.engine.surfaces import (
 from smpler.datasets.engine.wardrobe import Panorama
 from smpler.utils.geometry import vertex_normals
 from smpler.utils.image import CROP_SIZE
-from smpler.utils.rasterizer import Fragments, rasterize_packed
+from smpler.utils.rasterizer import Fragments, expand_counts, rasterize_packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +125,11 @@ class TorchRenderer:
     def _pack(self, numbers: SceneBatch) -> PackedBatch:
         """Pose all actors and join their layers, without the faces of bodies that clothes hide."""
         first_vertex, num_vertices, first_face, num_faces = self.table[numbers["layer"]].T  # (m,)
-        material, offset = _expand(num_vertices)  # (n,)
+        material, offset = expand_counts(num_vertices)  # (n,)
         vertices = self._pose(first_vertex[material] + offset, numbers["actor"][material], numbers)
         starts = num_vertices.cumsum(0) - num_vertices  # (m,): where a layer's vertices start in n
         vertex_item = numbers["item"][material]
-        material, offset = _expand(num_faces)  # (f,), with the hidden faces
+        material, offset = expand_counts(num_faces)  # (f,), with the hidden faces
         source = first_face[material] + offset
         hidden = (numbers["hiding"].float() @ self.hidden_faces.float()) > 0  # (a, body faces)
         is_body = source < self.num_body_faces
@@ -252,16 +252,6 @@ class TorchSceneRenderer:
         batch = self.batches.render(pack_scenes([scene], self.num_garments), margin)
         arrays = {field.name: getattr(batch, field.name)[0].numpy() for field in fields(batch)}
         return Rendering(**arrays | {"parts": arrays["parts"].astype(np.uint8)})
-
-
-def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """List the members of groups: each member's group, and its number within the group.
-
-    Counts (2, 0, 3) give groups (0, 0, 2, 2, 2) and numbers (0, 1, 0, 1, 2).
-    """
-    group = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    start = (counts.cumsum(0) - counts)[group]
-    return group, torch.arange(len(group), device=counts.device) - start
 
 
 def _shadow_camera(

@@ -78,9 +78,9 @@ def test_maps_halve_and_the_coarsest_tells_the_same_at_every_pixel():
         maps = network(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
     assert [x.shape[-1] for x in maps] == [network.finest_side // 2**i for i in range(3)]
     assert tuple(x.shape[1] for x in maps) == network.channels
-    told = maps[-1][:, 144:]
-    assert torch.equal(told, told[:, :, :1, :1].expand_as(told))
-    assert not torch.equal(told[0], told[1])
+    of_the_crop = maps[-1][:, 144:]
+    assert torch.equal(of_the_crop, of_the_crop[:, :, :1, :1].expand_as(of_the_crop))
+    assert not torch.equal(of_the_crop[0], of_the_crop[1])
     assert len(LANDMARK_SCALE) == 5
 
 

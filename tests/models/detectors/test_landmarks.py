@@ -82,3 +82,16 @@ def test_a_view_shows_the_same_at_any_size_of_photo(enlarged):
     inside = (x > 2) & (x < 297) & (y > 2) & (y < 297)
     error = np.abs(view[..., 0].ravel() - expected)[inside]
     assert error.mean() < 3 and error.max() < 12, (error.mean(), error.max())
+
+
+def test_a_very_wide_photo_is_sampled_where_the_view_is():
+    narrow = np.random.default_rng(0).integers(0, 256, (300, 900, 3), dtype=np.uint8)
+    wide = np.zeros((300, 40_000, 3), np.uint8)
+    wide[:, 35_000:35_900] = narrow
+    up = np.array([0.1, -1.0])
+    for place in ((450.0, 150.0), (20.0, 10.0)):
+        center = np.array(place)
+        expected = cut(narrow, view_matrix(center, up, 250.0)).astype(int)
+        found = cut(wide, view_matrix(center + [35_000, 0], up, 250.0)).astype(int)
+        assert np.abs(found - expected).max() <= 2
+    assert not cut(wide, view_matrix(np.array([-5000.0, 0.0]), up, 250.0)).any()

@@ -131,7 +131,7 @@ def test_a_given_body_takes_the_regressor_inside_the_checkpoint(standin_arrays):
     assert np.abs(body.h36m_regressor - regressor).max() < 1e-7
 
 
-def test_untrained_models_are_to_be_had_by_name_only(tiny_body):
+def test_only_init_gives_an_untrained_model(tiny_body):
     with pytest.raises(ValueError, match="no open weights of smpler-backbone .trained are"):
         load_model("smpler-backbone", body=tiny_body)
     model = load_model("smpler-backbone", "init", tiny_body)
