@@ -5,6 +5,7 @@ other, at different distances; the picture's borders cut some of them off. Pictu
 seed and i alone. Pixels of a picture: x right, y down, (0, 0) is its top-left corner.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

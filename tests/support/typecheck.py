@@ -26,13 +26,16 @@ LIMITS = {
     "training": 21,
     "datasets": 39,
     "scripts": 53,
-    "benchmarks": 51,
+    "benchmarks": 50,
     "main.py": 0,
     "demo.py": 0,
     "hubconf.py": 0,
 }
 """Room -> how many problems it may have. Numbers only fall; rooms at 0 stay clean."""
 
+UNDEFINED = "[unresolved-reference]"
+"""A name that is not defined: never allowed. ruff cannot look for them, as its rule F821 takes the
+strings of jaxtyping for names."""
 PACKAGE_ROOMS = ("utils", "models", "training", "datasets")
 """The rooms that are imported as `smpler.ROOM`."""
 UNCHECKED = ("tests", "pyproject.toml")
@@ -89,8 +92,9 @@ def main() -> int:
     problems = find_problems(ROOT)
     counts = Counter(problem.room for problem in problems)
     too_many = [room for room in counts if counts[room] > LIMITS.get(room, 0)]
+    undefined = [problem for problem in problems if UNDEFINED in problem.text]
     for problem in problems:
-        if problem.room in (*too_many, *asked):
+        if problem.room in (*too_many, *asked) or problem in undefined:
             print(problem.text)
     for room in too_many:
         limit = LIMITS.get(room, 0)
@@ -98,7 +102,9 @@ def main() -> int:
     for room, limit in LIMITS.items():
         if counts[room] < limit:
             print(f"Type check: {room} has {counts[room]} problems; lower its limit of {limit}.")
-    return 1 if too_many else 0
+    if undefined:
+        print(f"Type check: {len(undefined)} names are not defined, which no room may have.")
+    return 1 if too_many or undefined else 0
 
 
 if __name__ == "__main__":
