@@ -7,7 +7,13 @@ from tests.support.typecheck import find_problems
 
 def test_make_help_explains_every_target():
     targets = re.findall(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     explained = dict(line.split("\t", 1) for line in listed.stdout.splitlines())
     assert sorted(explained) == sorted(" ".join(targets).split())
     assert all(text.strip() for text in explained.values()), explained
