@@ -22,9 +22,9 @@ from smpler.training.options import (
     TrainOptions,
 )
 from smpler.training.run import run
+from smpler.utils.drawing.visualize import MESH_COLOR
 from smpler.utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
 from smpler.utils.launcher import launched_rank
-from smpler.utils.visualize import MESH_COLOR
 
 if __name__ == "smpler.main":
     raise ImportError("main.py is a program beside the package smpler; import main.")

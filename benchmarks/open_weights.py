@@ -164,8 +164,8 @@ def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str,
     for amount in JITTERS:
         moved = means(model, crops(body, few, amount), args)
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
-    if predictor.landmark_detector is not None:
-        demos_way = Predictor(model, None, predictor.landmark_detector, mirror=True)
+    if predictor.fit:
+        demos_way = Predictor(model, mirror=True, fit=True)
         errors = means(DemosWay(demos_way), crops(body, few), args)
         result |= {f"demo_{name}": value for name, value in errors.items()}
     mirroring = []

@@ -24,9 +24,10 @@ from smpler.command import find_photos
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
 from smpler.models.predictor import Predictor
-from smpler.utils.export import vertices_in_photo
+from smpler.utils.camera import default_focal_length
+from smpler.utils.drawing.overlay import draw_bodies, place_body
+from smpler.utils.drawing.visualize import palette
 from smpler.utils.image import CropWindow, read_image
-from smpler.utils.visualize import overlay, palette
 
 Photo = tuple[str, UInt8[np.ndarray, "h w 3"]]
 
@@ -109,21 +110,26 @@ def compare(
     if not pairs:
         return [], image
     windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
-    estimate = predictor.estimate(image, windows)
-    keypoints, cams, vertices = (
+    size = (image.shape[1], image.shape[0])
+    focal_length = default_focal_length(size)
+    people = predictor.look(image, windows, focal_length=focal_length).people
+    keypoints, vertices, translation = (
         field.float().cpu().numpy()
-        for field in (estimate.keypoints_2d, estimate.cam, estimate.vertices)
+        for field in (people.estimate.keypoints_2d, people.estimate.vertices, people.translation)
     )
+    faces, colors = predictor.model.smpl.body.faces, palette(len(pairs))
     comparisons, bodies, dots = [], [], []
     for number, (window, (_, person)) in enumerate(zip(windows, pairs, strict=True)):
         found = window.to_photo(keypoints[number, SEEN_KEYPOINTS])
         errors = errors_of(person, found, window.width)
         comparisons.append(Comparison(name, errors, person.visibility >= MIN_VISIBILITY))
-        bodies.append(vertices_in_photo(vertices[number], cams[number], window))
+        placed = vertices[number] + translation[number]
+        color, middle = colors[number], np.array(size) / 2
+        bodies.append(place_body(placed, faces, color, focal_length, middle))
         radius = max(2, round(window.width / 90))
         dots += [(*place, radius, GREEN) for place in person.keypoints]
         dots += [(*place, radius, RED) for place in found]
-    drawn = overlay(image, bodies, predictor.model.smpl.body.faces, palette(len(bodies)))
+    drawn = draw_bodies(image, bodies)
     for x, y, radius, color in dots:
         cv2.circle(drawn, (round(float(x)), round(float(y))), radius, color, cv2.FILLED)
     return comparisons, drawn

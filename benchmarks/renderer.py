@@ -16,10 +16,10 @@ from torch import Tensor
 from benchmarks.harness import add_flags, machine, parse, print_table, take_turns, write
 from smpler.models.body import mean_parameters, open_body
 from smpler.models.smpl import SMPL
+from smpler.utils.drawing.rasterizer import Fragments, rasterize
+from smpler.utils.drawing.visualize import Rasterizer, overlay, palette
 from smpler.utils.geometry import rot6d_to_rotmat
 from smpler.utils.image import CROP_SIZE, CropWindow
-from smpler.utils.rasterizer import Fragments, rasterize
-from smpler.utils.visualize import Rasterizer, overlay, palette
 
 PHOTO = (1920, 1080)
 """Height and width: a full-HD photo, upright."""

@@ -3,22 +3,25 @@
 A network that regresses a body from pixels answers with a likely pose, whose limbs lie near those
 in the photo, but not on them. As in SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016) the body is
 moved until its joints lie on the landmarks; the prior is the network's own answer. Depth, shape,
-hands and feet, of which landmarks say nothing, stay as they are as far as possible.
+hands and feet, of which landmarks say nothing, stay as they are as far as possible. Bodies are
+seen by the pinhole of the whole photo.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from smpler.models.detectors import LandmarkDetector
+from smpler.models.placement import Pinhole, Placement, see, with_pinhole
 from smpler.models.smpl import SMPL, Estimate
-from smpler.utils.geometry import axis_angle_to_rotmat, project
-from smpler.utils.image import CropWindow
+from smpler.utils.camera import project_pinhole, solve_translation
+from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.joints import SMPL_NAMES, SMPL_PARENTS, mirrored
 
 NUM_STEPS = 50
@@ -40,17 +43,18 @@ ROOT_SCATTER = 0.1
 """The same of the whole body's: landmarks would tilt it to make it shorter or longer."""
 DEPTH_SCATTER = 0.2
 """The same of a joint's depth behind the pelvis, metres: a limb shall turn in the image first."""
-CAMERA_SCATTER = 0.1
-"""The same of the camera: of its scale relative, of its shifts in metres."""
+PLACE_SCATTER = 0.1
+"""The same of the place: of the distance from the camera relative, of shifts in metres."""
 MISFIT = 1.8
 """Landmarks that no body near the network's reaches are wrong: whose pull stays above this, in the
 mean over the visible ones, stays as estimated. Of 170 people in photos it was 1.4 at most, but 2.3
 of one whose legs were guessed to be where her arms are."""
+MIN_LANDMARKS = 4
+"""A person of whom fewer count is not moved to them as a whole."""
+NUM_REWEIGHTINGS = 5
+"""Of the landmarks, when people are moved to them as a whole."""
 SWAP_RATIO = 0.5
 """Left and right landmarks are swapped if the swapped ones cost at most this share of the cost."""
-PERSON_PER_SKELETON = 1.1
-"""Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
-them."""
 FACE_IN_HEAD = {
     "Nose": (0.0, 0.03, 0.13),
     "L_Ear": (0.07, 0.04, 0.02),
@@ -63,9 +67,6 @@ POINT_NAMES = (*SMPL_NAMES, *FACE_IN_HEAD)
 _TO_HEAD = [SMPL_NAMES.index("Head")]
 while _TO_HEAD[0]:
     _TO_HEAD.insert(0, SMPL_PARENTS[_TO_HEAD[0]])
-_HIPS, _SHOULDERS = (
-    [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
-)
 
 
 @dataclass(frozen=True)
@@ -79,67 +80,45 @@ class Evidence:
     """How much each counts, [0, 1]; a person with nothing but zeros stays as estimated."""
 
 
-def fit_to_photo(
-    smpl: SMPL,
-    estimate: Estimate,
-    photo: UInt8[np.ndarray, "h w 3"],
-    windows: list[CropWindow],
-    detector: LandmarkDetector,
-) -> Estimate:
-    """Bring people onto the landmarks that are found where they were estimated to be.
+class Fit(NamedTuple):
+    """Bodies brought onto landmarks."""
 
-    Args:
-        photo: RGB.
-        windows: of the estimates' crops.
-        detector: of the landmarks; a person whom it does not find stays as estimated. Landmarks
-            count by their visibility, and not at all outside the photo.
-    """
-    known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
-    places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
-    weights = estimate.joints_2d.new_zeros(len(windows), len(known))
-    for number, window in enumerate(windows):
-        joints = window.to_photo(estimate.joints_2d[number].cpu().double().numpy())
-        hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
-        radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
-        found = detector.find(photo, hip, shoulders - hip, float(radius))
-        if found is not None:
-            pixels, visibility = found.keypoints[known], found.visibility[known]
-            inside = ((pixels >= 0) & (pixels < photo.shape[1::-1])).all(axis=1)
-            places[number] = torch.from_numpy(window.to_crop(pixels)).float()
-            weights[number] = torch.from_numpy(visibility * inside).float()
-    evidence = Evidence(tuple(detector.names[number] for number in known), places, weights)
-    return fit_to_landmarks(smpl, estimate, with_the_estimates_sides(estimate, evidence))
+    placement: Placement
+    is_applied: Bool[Tensor, "b"]
+    """Whose body reaches the landmarks; the others stay as estimated."""
 
 
-def fit_to_landmarks(
-    smpl: SMPL,
-    estimate: Estimate,
-    evidence: Evidence,
-) -> Estimate:
-    """Return the estimates with rotations and cameras changed; `energy` is minimised.
+def fit_to_landmarks(smpl: SMPL, before: Placement, evidence: Evidence) -> Fit:
+    """Return the people with rotations and places changed.
 
-    A person whose body does not reach the landmarks (MISFIT) stays as estimated.
+    They are moved to where they lie on the landmarks best, and from there `energy` is minimised.
+
+    A person whose body does not reach the landmarks (MISFIT) stays as estimated, and so does one
+    of whom no landmark counts.
 
     Args:
         smpl: the body.
-        estimate: `rotmat`, `betas` and `cam` are needed.
+        before: the network's answer.
         evidence: of the same people.
     """
     with torch.inference_mode(False), torch.enable_grad():
         # copies, as what was made in inference mode has no place in a gradient
-        rotmat, betas, cam = (getattr(estimate, x).clone() for x in ("rotmat", "betas", "cam"))
+        rotmat, betas = before.estimate.rotmat.clone(), before.estimate.betas.clone()
+        pinhole = Pinhole(before.pinhole.focal.clone(), before.pinhole.center.clone())
+        place = before.translation.clone()
         evidence = replace(
             evidence, places=evidence.places.clone(), weights=evidence.weights.clone()
         )
-        before = smpl.estimate(rotmat, betas, cam, "skeleton")
-        turn = torch.zeros_like(before.joints).requires_grad_()
-        change = torch.zeros_like(cam).requires_grad_()
-        minimise(lambda: energy(smpl, before, turn, change, evidence).sum(), [turn, change])
+        start = placed_on(see(smpl, rotmat, betas, place, pinhole, "skeleton"), evidence)
+        turn = torch.zeros_like(start.estimate.joints).requires_grad_()
+        change = torch.zeros_like(start.translation).requires_grad_()
+        minimise(lambda: energy(smpl, start, turn, change, evidence).sum(), [turn, change])
     with torch.no_grad():
-        after = changed(smpl, before, turn, change, "skeleton")
-        fits = (misfit(after, evidence) < MISFIT * evidence.weights.sum(dim=1))[:, None]
-        turn, change = torch.where(fits[..., None], turn, 0), torch.where(fits, change, 0)
-        return changed(smpl, before, turn, change, "mesh")
+        after = changed(smpl, start, turn, change, "skeleton")
+        fits = misfit(after, evidence) < MISFIT * evidence.weights.sum(dim=1)
+        rotmat = torch.where(fits[:, None, None, None], after.estimate.rotmat, rotmat)
+        place = torch.where(fits[:, None], after.translation, place)
+        return Fit(see(smpl, rotmat, betas, place, pinhole, "mesh"), fits)
 
 
 def minimise(value: Callable[[], Float[Tensor, ""]], variables: list[Tensor]) -> None:
@@ -162,7 +141,7 @@ def minimise(value: Callable[[], Float[Tensor, ""]], variables: list[Tensor]) ->
 
 def energy(
     smpl: SMPL,
-    before: Estimate,
+    before: Placement,
     turn: Float[Tensor, "b 24 3"],
     change: Float[Tensor, "b 3"],
     evidence: Evidence,
@@ -170,36 +149,68 @@ def energy(
     """Return what is minimised for each person: landmarks' pull, and every change by its scatter.
 
     Args:
-        before: the network's answer; rotations, betas, camera, joints.
+        smpl: the body.
+        before: the network's answer.
         turn: axis-angle of the rotation after each joint's own, radians.
-        change: of the camera: of its scale's logarithm, then of its shifts.
+        change: of the place, see `changed`.
+        evidence: of the same people.
     """
     after = changed(smpl, before, turn, change, "skeleton")
-    depths = [x.joints[..., 2] - x.joints[:, :1, 2] for x in (after, before)]
+    joints = [placement.estimate.joints for placement in (after, before)]
+    depths = [x[..., 2] - x[:, :1, 2] for x in joints]
     return (
         misfit(after, evidence)
         + (turn[:, 0] / ROOT_SCATTER).square().sum(dim=1)
         + (turn[:, 1:] / ROTATION_SCATTER).square().sum(dim=(1, 2))
         + ((depths[0] - depths[1]) / DEPTH_SCATTER).square().sum(dim=1)
-        + (change / CAMERA_SCATTER).square().sum(dim=1)
+        + (change / PLACE_SCATTER).square().sum(dim=1)
     )
 
 
-def misfit(estimate: Estimate, evidence: Evidence) -> Float[Tensor, "b"]:
+def misfit(people: Placement, evidence: Evidence) -> Float[Tensor, "b"]:
     """Return what the landmarks cost each person, in squared scatters."""
-    difference = points_2d(estimate, evidence.names) - evidence.places  # (b, l, 2)
+    difference = points_2d(people, evidence.names) - evidence.places  # (b, l, 2)
     return (evidence.weights * pull(difference)).sum(dim=1)
 
 
-def points_2d(estimate: Estimate, names: Sequence[str]) -> Float[Tensor, "b l 2"]:
-    """Return where an estimate has points of `POINT_NAMES`, crop coordinates."""
+def points_2d(people: Placement, names: Sequence[str]) -> Float[Tensor, "b l 2"]:
+    """Return where people have points of `POINT_NAMES`, crop coordinates."""
+    return people.pinhole.project(points_3d(people.estimate, names), people.translation)
+
+
+def points_3d(estimate: Estimate, names: Sequence[str]) -> Float[Tensor, "b l 3"]:
+    """Return bodies' points of `POINT_NAMES`, metres, in the estimate's frame."""
     turned = estimate.rotmat[:, _TO_HEAD[0]]
     for joint in _TO_HEAD[1:]:  # (b, 3, 3) each: the head's rotation in the camera's frame
         turned = turned @ estimate.rotmat[:, joint]
     offsets = turned.new_tensor(list(FACE_IN_HEAD.values()))
     face = offsets @ turned.mT + estimate.joints[:, _TO_HEAD[-1:]]  # (b, 3 points, 3)
-    points = torch.cat([estimate.joints_2d, project(face, estimate.cam)], dim=1)
+    points = torch.cat([estimate.joints, face], dim=1)
     return points[:, [POINT_NAMES.index(name) for name in names]]
+
+
+def placed_on(people: Placement, evidence: Evidence) -> Placement:
+    """Move people, without a turn, to where their points lie on the landmarks best.
+
+    Iteratively reweighted least squares of what the landmarks cost (`pull`). Who has fewer than
+    MIN_LANDMARKS stays.
+    """
+    enough = ((evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS).tolist()
+    points = points_3d(people.estimate, evidence.names)
+    of_each = (points, evidence.places, people.pinhole.focal, people.pinhole.center)
+    of_each = (x.detach().cpu().double().numpy() for x in (*of_each, evidence.weights))
+    translation = people.translation.clone()
+    for number, (has_enough, *one, weights) in enumerate(zip(enough, *of_each, strict=True)):
+        if not has_enough:
+            continue
+        (bodys, places, focal, center), factors = one, np.ones_like(weights)
+        for _ in range(NUM_REWEIGHTINGS):
+            solved = solve_translation(bodys, places, focal, center, weights * factors)
+            away = project_pinhole(bodys + solved, focal, center) - places
+            distance = np.square(away).sum(axis=1) / (LANDMARK_SCATTER * OUTLIER) ** 2
+            factors = 1 / (1 + distance) ** 2  # the derivative of `pull`
+        translation[number] = torch.from_numpy(solved).to(translation)
+    return with_pinhole(people.estimate, translation, people.pinhole)
 
 
 def pull(difference: Float[Tensor, "b l 2"]) -> Float[Tensor, "b l"]:
@@ -213,27 +224,40 @@ def pull(difference: Float[Tensor, "b l 2"]) -> Float[Tensor, "b l"]:
 
 def changed(
     smpl: SMPL,
-    before: Estimate,
+    before: Placement,
     turn: Float[Tensor, "b 24 3"],
     change: Float[Tensor, "b 3"],
     parts: str,
-) -> Estimate:
-    """Return the estimate after the changes, see `energy`; `parts` as in `SMPL.estimate`."""
-    scale, shift = before.cam.split([1, 2], dim=1)
-    cam = torch.cat([scale * change[:, :1].exp(), shift + change[:, 1:]], dim=1)
-    return smpl.estimate(before.rotmat @ axis_angle_to_rotmat(turn), before.betas, cam, parts)
+) -> Placement:
+    """Return people after the changes.
+
+    Args:
+        smpl: the body.
+        before: the people.
+        turn: axis-angle of the rotation after each joint's own, radians.
+        change: logarithm of how much nearer they come, along the ray from the camera, then the
+            shift in x and y, metres.
+        parts: as in `SMPL.estimate`.
+    """
+    rotmat = before.estimate.rotmat @ axis_angle_to_rotmat(turn)
+    translation = before.translation * (-change[:, :1]).exp()
+    translation = translation + F.pad(change[:, 1:], (0, 1))
+    return see(smpl, rotmat, before.estimate.betas, translation, before.pinhole, parts)
 
 
-def with_the_estimates_sides(estimate: Estimate, evidence: Evidence) -> Evidence:
+def with_the_estimates_sides(people: Placement, evidence: Evidence) -> Evidence:
     """Swap left and right landmarks of people whom the two networks see from opposite sides.
 
     Against the light a front looks like a back. Then the landmarks are right places under wrong
     names, and would turn the body inside out.
     """
-    places = evidence.places
-    other = places[:, list(mirrored(evidence.names))]
-    as_given, swapped = (
-        misfit(estimate, replace(evidence, places=candidate)) for candidate in (places, other)
+    places, weights = evidence.places, evidence.weights
+    order = list(mirrored(evidence.names))
+    other = replace(evidence, places=places[:, order], weights=weights[:, order])
+    as_given, swapped = (misfit(people, candidate) for candidate in (evidence, other))
+    is_swapped = (swapped < SWAP_RATIO * as_given)[:, None]  # (b, 1)
+    return replace(
+        evidence,
+        places=torch.where(is_swapped[..., None], other.places, places),
+        weights=torch.where(is_swapped, other.weights, weights),
     )
-    is_swapped = (swapped < SWAP_RATIO * as_given)[:, None, None]  # (b, 1, 1)
-    return replace(evidence, places=torch.where(is_swapped, other, places))

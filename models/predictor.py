@@ -6,7 +6,7 @@ people[0].vertices, people[0].joints_3d, people[0].pose, people[0].translation
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,22 +16,26 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from smpler import __version__
+from smpler.models.answers import Answer, fit_states, numbers_of, qualities
 from smpler.models.body import Body
-from smpler.models.detectors import LandmarkDetector, PersonDetector
+from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
+from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
-from smpler.models.detectors.person import BlazePosePersonDetector
-from smpler.models.fitting import fit_to_photo
+from smpler.models.fitting import fit_to_landmarks, with_the_estimates_sides
+from smpler.models.observation import observe, shows_one_person
+from smpler.models.placement import Pinhole, place
 from smpler.models.smpl import SMPL, Estimate
 from smpler.models.smpler import SMPLer
 from smpler.models.weights.checkpoint import describe_weights, load_model, released_weights
+from smpler.utils.camera import default_focal_length
 from smpler.utils.export import SCHEMA, PersonResult
-from smpler.utils.geometry import default_focal_length, full_image_camera, rotmat_to_axis_angle
-from smpler.utils.image import Box, CropWindow, crop, read_image
-from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
+from smpler.utils.image import Box, CropWindow, Photo
+from smpler.utils.inputs import as_photo, checked_box, focal_length_of
+from smpler.utils.isolation import isolated_crop
 
 BACKENDS = ("eager", "fused", "onnxruntime")
 """What runs the network: the plain model, or a faster copy that takes a while to make."""
-MAX_PEOPLE = 1
+MAX_PEOPLE = 20
 """Of a photo, when nothing else is asked for."""
 
 
@@ -40,7 +44,7 @@ class PersonBox(NamedTuple):
 
     box: Box
     source: str
-    """`detector`, `given`, or `photo` when nobody was found."""
+    """`detector`, `given`, or `photo` when nobody was found in a crop that shows one person."""
     score: float
 
 
@@ -69,8 +73,11 @@ class Predictor:
     Args:
         model: in eval mode.
         person_detector: finds people; None takes the shipped one, when a photo needs it.
-        landmark_detector: bodies are brought onto what it sees; None leaves the network's answer.
+        landmark_detector: says how well people are seen; None takes the shipped one, when it is
+            needed.
         mirror: average with the answer to the mirrored crop, which takes the network twice as long.
+        fit: show the network each person alone, and bring bodies onto the landmarks; otherwise the
+            network sees the photo and its answer stays as it is.
         weights: what results call the model's weights.
         weights_sha256: hash of their file.
     """
@@ -81,10 +88,11 @@ class Predictor:
         person_detector: PersonDetector | None = None,
         landmark_detector: LandmarkDetector | None = None,
         mirror: bool = False,
+        fit: bool = False,
         weights: str = "given model",
         weights_sha256: str = "",
     ):
-        self.model, self.mirror = model, mirror
+        self.model, self.mirror, self.fit = model, mirror, fit
         self.person_detector, self.landmark_detector = person_detector, landmark_detector
         self.weights, self.weights_sha256 = weights, weights_sha256
 
@@ -124,8 +132,7 @@ class Predictor:
         assert weights is not None  # otherwise `load_model` has raised an error
         name, sha256 = describe_weights(weights)
         mirror, fit = (is_open if choice is None else choice for choice in (mirror, fit))
-        landmarks = BlazePoseLandmarkDetector.load(device=device) if fit else None
-        return cls(with_backend(model, backend), None, landmarks, mirror, name, sha256)
+        return cls(with_backend(model, backend), None, None, mirror, fit, name, sha256)
 
     @property
     def device(self) -> torch.device:
@@ -135,12 +142,18 @@ class Predictor:
     def load_person_detector(self) -> PersonDetector:
         """Return what finds the people; it is loaded when it is first needed."""
         if self.person_detector is None:
-            self.person_detector = BlazePosePersonDetector.load(device=self.device)
+            self.person_detector = EverybodyDetector.load(device=self.device)
         return self.person_detector
+
+    def load_landmark_detector(self) -> LandmarkDetector:
+        """Return what finds the landmarks; it is loaded when it is first needed."""
+        if self.landmark_detector is None:
+            self.landmark_detector = BlazePoseLandmarkDetector.load(device=self.device)
+        return self.landmark_detector
 
     def __call__(
         self,
-        photo: str | Path | np.ndarray,
+        photo: str | Path | np.ndarray | Photo,
         boxes: Sequence[Sequence[float] | np.ndarray] | np.ndarray | None = None,
         max_people: int | None = None,
         focal_length: float | None = None,
@@ -149,44 +162,50 @@ class Predictor:
         """Estimate the people in a photo.
 
         Args:
-            photo: a file, or RGB as uint8 (height, width, 3).
+            photo: a file, RGB as uint8 (height, width, 3), or what `read_photo` returns.
             boxes: (x, y, width, height) of each person in photo pixels, instead of the detector's.
-            max_people: how many people are taken at most, best detection first; None: 1.
-            focal_length: of the photo, pixels; None takes its diagonal.
+            max_people: how many people are taken at most, the most prominent first; None: 20.
+            focal_length: of the photo, pixels; None takes what the file's EXIF data say, else the
+                photo's diagonal.
             name: what results and messages call the photo; None: the file's name.
 
         Returns:
-            One result a person. When nobody is found, the whole photo is taken for one person, and
-            a warning says so.
+            One result a person, the most prominent first, or in the order of `boxes`. When nobody
+            is found the list is empty, and a warning says so.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: photo, box, number or focal length is unusable.
         """
-        if name is None:
-            name = Path(photo).name if isinstance(photo, str | Path) else ""
-        photo = _pixels(photo)
+        photo = as_photo(photo, name)
         if max_people is not None and max_people < 1:
             raise ValueError(f"max_people is {max_people}; it must be at least 1.")
         if focal_length is not None and not 0 < focal_length < float("inf"):
             raise ValueError(f"focal_length is {focal_length}; it is a number of pixels above 0.")
         if boxes is None:
-            people = self.find_people(photo, max_people or MAX_PEOPLE, name)
+            everybody = self.find_people(photo.image, photo.name)
+            max_people = max_people or MAX_PEOPLE
+            people, rest = everybody[:max_people], everybody[max_people:]
         else:
-            people = [PersonBox(_checked(box, photo, name), "given", 1.0) for box in boxes]
+            boxes = [checked_box(box, photo) for box in boxes]
+            people, rest = [PersonBox(box, "given", 1.0) for box in boxes], []
             if not people:
                 raise ValueError("boxes is empty; leave it away to let the detector find people.")
+        if not people:
+            return []
+        focal_length, source = focal_length_of(photo, focal_length)
         windows = [CropWindow.for_box(person.box) for person in people]
-        estimate = self.estimate(photo, windows)
-        size = (photo.shape[1], photo.shape[0])
-        focal_length = focal_length or default_focal_length(size)
-        body = self.model.smpl.body
+        others = [person.box for person in rest]
+        answer = self.look(
+            photo.image, windows, [person.box for person in people], others, focal_length
+        )
+        body, size = self.model.smpl.body, np.array(photo.image.shape[1::-1])
         return [
             PersonResult(
                 schema=SCHEMA,
                 version=__version__,
-                image=name,
-                image_size=np.array(size),
+                image=photo.name,
+                image_size=size,
                 person=number,
                 box=np.array(person.box),
                 box_source=person.source,
@@ -196,45 +215,109 @@ class Predictor:
                 body_sha256=body.sha256,
                 weights=self.weights,
                 weights_sha256=self.weights_sha256,
+                focal_length_source=source,
                 faces=body.faces,
-                **_numbers(estimate, number, window, size, focal_length),
+                **numbers_of(answer, number, window, focal_length, size / 2),
             )
             for number, (person, window) in enumerate(zip(people, windows, strict=True))
         ]
 
-    def find_people(
-        self, photo: UInt8[np.ndarray, "h w 3"], max_people: int = MAX_PEOPLE, name: str = ""
-    ) -> list[PersonBox]:
-        """Return the best-scored people of a photo; the whole photo when there is nobody.
+    def find_people(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> list[PersonBox]:
+        """Return everybody in a photo, the most prominent first.
+
+        When nobody is found, a photo that plainly shows one person is taken whole; any other gives
+        nobody, with a warning.
 
         Args:
-            photo: RGB.
-            max_people: how many at most.
+            image: RGB.
             name: what a warning calls the photo.
         """
-        found = self.load_person_detector().detect(photo, max_people=max_people)
+        height, width = image.shape[:2]
+        found = self.load_person_detector().detect(image)
         if found:
-            return [PersonBox(person.box, "detector", person.score) for person in found]
+            order = prominence(found, (width, height))
+            return [
+                PersonBox(found[number].box, "detector", found[number].score) for number in order
+            ]
+        score = shows_one_person(image, self.load_landmark_detector())
+        if score:
+            return [PersonBox((0.0, 0.0, float(width), float(height)), "photo", score)]
         warnings.warn(
-            f"{name or 'The photo'}: no person was found, so the whole photo is taken; --bbox "
-            "x,y,w,h (boxes=) says where the person is.",
+            f"{name or 'The photo'}: nobody was found; --bbox x,y,w,h (boxes=) says where a person "
+            "is.",
             stacklevel=3,
         )
-        height, width = photo.shape[:2]
-        return [PersonBox((0.0, 0.0, float(width), float(height)), "photo", 0.0)]
+        return []
 
-    def estimate(self, photo: UInt8[np.ndarray, "h w 3"], windows: list[CropWindow]) -> Estimate:
-        """Estimate the person in each window of a photo: network, mirrored average, fit."""
-        crops = np.stack([crop(photo, window) for window in windows])
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device)
-        with torch.inference_mode():
+    def estimate(self, image: UInt8[np.ndarray, "h w 3"], windows: list[CropWindow]) -> Estimate:
+        """Estimate the person in each window of a photo, see `look`."""
+        return self.look(image, windows).people.estimate
+
+    def look(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        windows: Sequence[CropWindow],
+        boxes: Sequence[Box] | None = None,
+        others: Sequence[Box] = (),
+        focal_length: float | None = None,
+    ) -> Answer:
+        """Estimate people of a photo: network, mirrored average, landmarks, fit.
+
+        Args:
+            image: RGB.
+            windows: the people's crops, squares.
+            boxes: of the same people, photo pixels; None: those that the crops are of.
+            others: boxes of further people in the photo.
+            focal_length: pixels; None takes the photo's diagonal.
+        """
+        own = [window.box() for window in windows] if boxes is None else list(boxes)
+        size = (image.shape[1], image.shape[0])
+        pinhole = Pinhole.of(windows, size, focal_length or default_focal_length(size))
+        smpl, detector = self.model.smpl, self.load_landmark_detector()
+
+        def network(numbers: Sequence[int], hidden: Mapping[int, int]) -> Estimate:
+            crops = [
+                isolated_crop(
+                    image,
+                    windows[number],
+                    own[number],
+                    [*own[:number], *own[number + 1 :], *others] if self.fit else [],
+                    [own[hidden[number]]] if number in hidden else [],
+                )
+                for number in numbers
+            ]
+            images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(self.device)
             estimate = self.model(images)[-1]
             if self.mirror:
                 mirrored = self.model(images.flip(-1))[-1]
-                estimate = self.model.smpl.average_with_mirrored(estimate, mirrored)
-        if self.landmark_detector is None:
+                estimate = smpl.average_with_mirrored(estimate, mirrored)
             return estimate
-        return fit_to_photo(self.model.smpl, estimate, photo, windows, self.landmark_detector)
+
+        with torch.inference_mode():
+            estimate = network(range(len(windows)), {})
+            seen = observe(estimate, image, windows, own, detector, others)
+            if seen.hidden and self.fit:  # the network's answer was a mixture of two people
+                again = network(list(seen.hidden), seen.hidden)
+                estimate = with_some_replaced(smpl, estimate, again, list(seen.hidden))
+            people = place(smpl, estimate, pinhole, turn=self.fit)
+            seen = replace(seen, evidence=with_the_estimates_sides(people, seen.evidence))
+            quality = qualities(people, seen)
+        if not self.fit:
+            return Answer(people, seen, ["off"] * len(windows), quality)
+        fit = fit_to_landmarks(smpl, people, seen.evidence)
+        return Answer(fit.placement, seen, fit_states(fit, seen), quality)
+
+
+def with_some_replaced(
+    smpl: SMPL, estimate: Estimate, others: Estimate, numbers: Sequence[int]
+) -> Estimate:
+    """Return an estimate in which the people of some numbers are others."""
+    rows = torch.tensor(numbers, device=estimate.cam.device)
+    parts = (
+        getattr(estimate, name).index_copy(0, rows, getattr(others, name))
+        for name in ("rotmat", "betas", "cam")
+    )
+    return smpl.estimate(*parts)
 
 
 def with_backend(model: SMPLer, backend: str) -> Network:
@@ -254,65 +337,3 @@ def with_backend(model: SMPLer, backend: str) -> Network:
         return optimize_for_inference(model, backend="torch" if backend == "fused" else backend)
     except ImportError as error:
         raise ValueError(f"backend {backend}: {error}") from error
-
-
-def _pixels(photo: str | Path | np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a photo's pixels; read it, or see that it is RGB."""
-    if isinstance(photo, str | Path):
-        return read_image(photo)
-    is_rgb = isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3
-    if not (is_rgb and photo.shape[2] == 3 and photo.size):
-        what = f"{photo.dtype} {photo.shape}" if hasattr(photo, "dtype") else type(photo).__name__
-        raise ValueError(f"The photo is {what}; give a path, or RGB as uint8 (height, width, 3).")
-    return np.ascontiguousarray(photo)
-
-
-def _checked(box: Sequence[float] | np.ndarray, photo: np.ndarray, name: str) -> Box:
-    """Return a given box, which must show something of the photo."""
-    try:
-        x, y, width, height = (float(number) for number in box)
-    except (TypeError, ValueError):
-        raise ValueError(f"The box {box!r} is not x, y, width, height.") from None
-    values = f"{x:g},{y:g},{width:g},{height:g}"
-    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
-        raise ValueError(f"The box {values} has no positive width and height.")
-    inside = x < photo.shape[1] and y < photo.shape[0] and x + width > 0 and y + height > 0
-    if not inside or max(width, height) > 4 * max(photo.shape[:2]):
-        raise ValueError(
-            f"The box {values} does not fit {name or 'the photo'}, which is {photo.shape[1]} x "
-            f"{photo.shape[0]} pixels."
-        )
-    return x, y, width, height
-
-
-def _numbers(
-    estimate: Estimate, number: int, window: CropWindow, size: tuple[int, int], focal_length: float
-) -> dict:
-    """Turn one person of a batch into what `PersonResult` says of poses, places and cameras."""
-
-    def of_person(batch: Tensor) -> np.ndarray:
-        return batch[number].float().cpu().numpy()
-
-    def in_photo(batch: Float[Tensor, "b n 2"]) -> Float[np.ndarray, "n 2"]:
-        return window.to_photo(of_person(batch))
-
-    assert estimate.vertices is not None
-    rotmat, cam = of_person(estimate.rotmat), of_person(estimate.cam)
-    keypoints_3d, keypoints_2d = estimate.keypoints_3d, estimate.keypoints_2d
-    crop_box = (float(window.x), float(window.y), float(window.width), float(window.height))
-    return {
-        "pose": rotmat_to_axis_angle(rotmat).reshape(-1).astype(np.float32),
-        "rotmat": rotmat,
-        "betas": of_person(estimate.betas),
-        "cam": cam,
-        "focal_length": focal_length,
-        "principal_point": np.array(size) / 2,
-        "translation": full_image_camera(cam, crop_box, size, focal_length),
-        "vertices": of_person(estimate.vertices),
-        "joints_3d": of_person(estimate.joints),
-        "joints_2d": in_photo(estimate.joints_2d),
-        "joint_names": SMPL_NAMES,
-        "keypoints_3d": None if keypoints_3d is None else of_person(keypoints_3d),
-        "keypoints_2d": None if keypoints_2d is None else in_photo(keypoints_2d),
-        "keypoint_names": KEYPOINT_NAMES,
-    }

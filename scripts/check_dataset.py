@@ -19,11 +19,11 @@ from tqdm import tqdm
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.drawing.visualize import contact_sheet, draw_skeleton
 from smpler.utils.flags import positive, whole
 from smpler.utils.image import CROP_SIZE, write_image
 from smpler.utils.joints import KEYPOINT_NAMES
 from smpler.utils.paths import display
-from smpler.utils.visualize import contact_sheet, draw_skeleton
 
 MAX_NAMED = 20
 """Broken rows that are printed."""

@@ -19,10 +19,10 @@ from scipy.spatial.transform import Rotation
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
+from smpler.utils.drawing.rasterizer import rasterize
 from smpler.utils.flags import positive, whole
 from smpler.utils.image import BOX_MARGIN
 from smpler.utils.joints import ANNOTATION_NAMES, ANNOTATION_PELVIS, SMPL_NAMES
-from smpler.utils.rasterizer import rasterize
 
 SUPERSAMPLING = 2
 """Pictures are drawn at this many times their size."""

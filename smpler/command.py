@@ -14,21 +14,21 @@ import numpy as np
 import torch
 
 from smpler import __version__
+from smpler.models.answers import LOW_QUALITY
 from smpler.models.predictor import BACKENDS, MAX_PEOPLE, Predictor
 from smpler.photos import find_photos, output_names
-from smpler.utils import pytorch3d_rasterizer, rasterizer
-from smpler.utils.export import save_people
+from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
+from smpler.utils.drawing.visualize import Rasterizer
+from smpler.utils.export import PersonResult, save_people
 from smpler.utils.flags import Parser, above_zero, positive
-from smpler.utils.image import Box, read_image
+from smpler.utils.image import Box, read_photo
 from smpler.utils.paths import SAMPLES, display
-from smpler.utils.visualize import Rasterizer
 
 MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
 long; default: with the open weights"""
 FIT_HELP = """bring the bodies onto the joints that BlazePose's landmark network sees; default: with
 the open weights"""
-
-
+FOCAL_HELP = "of the photo in pixels; default: as its EXIF data say, else its diagonal"
 SAMPLE_HELP = "; default: a sample photo" if SAMPLES.is_dir() else ""
 
 
@@ -68,24 +68,42 @@ def demo(argv: Sequence[str] | None = None) -> int:
     failures = 0
     for path, name in zip(photos, output_names(photos), strict=True):
         try:
-            photo = read_image(path)
-            people = predictor(
-                photo,
-                [arguments.bbox] if arguments.bbox else None,
-                arguments.max_people,
-                arguments.focal_length,
-                name=display(path.name),
-            )
-            written = save_people(people, photo, arguments.out_dir, name, find_triangles)
+            photo = read_photo(path)
+            people = predictor(photo, arguments.bbox, arguments.max_people, arguments.focal_length)
+            line = f"{display(path)}: {summary(people)}"
+            if people:
+                written = save_people(
+                    people,
+                    photo.image,
+                    arguments.out_dir,
+                    name,
+                    find_triangles,
+                    arguments.json_mesh,
+                )
+                line += f" -> {display(written)}"
         except (OSError, ValueError) as error:
             failures += 1
             _complain(error)
             continue
-        count = "1 person" if len(people) == 1 else f"{len(people)} people"
-        print(f"{display(path)}: {count} -> {display(written)}")
+        print(line)
     if failures and len(photos) > 1:
         print(f"{failures} of {len(photos)} photos were not done.", file=sys.stderr)
     return 2 if failures else 0
+
+
+def summary(people: Sequence[PersonResult]) -> str:
+    """Say in a few words who was found in a photo, and how good the answer is."""
+    count = "1 person" if len(people) == 1 else f"{len(people)} people"
+    if not people:
+        return count
+    qualities = ", ".join(
+        f"{person.quality:.2f}{' (low)' if person.quality < LOW_QUALITY else ''}"
+        for person in people
+    )
+    refused = [str(person.person) for person in people if person.fit in ("refused", "no landmarks")]
+    note = f"; not fitted: {', '.join(refused)}" if refused else ""
+    lens = f"focal length {people[0].focal_length:.0f} px ({people[0].focal_length_source})"
+    return f"{count}, quality {qualities}, {lens}{note}"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -106,18 +124,24 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", type=Path, help="weights, published or ours; default: the open weights")
     add("--body", type=Path, help="SMPL's .pkl or .npz; default: the checkpoint's, SMPL, open body")
     add("--out_dir", type=Path, default=Path("outputs"), help="where results are written")
-    add("--bbox", type=_box, help="x,y,w,h of the person in photo pixels, instead of the detector")
+    add(
+        "--bbox",
+        type=_box,
+        action="append",
+        help="x,y,w,h of a person in photo pixels, instead of the detector; may be given again",
+    )
     add(
         "--max_people",
         type=positive,
         default=MAX_PEOPLE,
-        help="largest number of people of a photo",
+        help="largest number of people of a photo, the most prominent first",
     )
     add("--renderer", choices=["torch", "pytorch3d"], default="torch", help="what draws the bodies")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the network")
     add("--mirror", action=argparse.BooleanOptionalAction, help=MIRROR_HELP)
     add("--fit", action=argparse.BooleanOptionalAction, help=FIT_HELP)
-    add("--focal_length", type=above_zero, help="of the photo in pixels; default: its diagonal")
+    add("--focal_length", type=above_zero, help=FOCAL_HELP)
+    add("--json_mesh", action="store_true", help="write the mesh into the json as well")
     add("--version", action="version", version=f"SMPLer {__version__}")
     arguments = parser.parse_args(argv)
     if arguments.img_path:

@@ -36,6 +36,11 @@ Finding = tuple[str, str]
 ALTERNATIVES = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless")}
 """Packages that serve as well as the one in requirements.txt."""
 
+DETECTORS = {
+    "Detector of people": "person_detector_groups.npz",
+    "Detector of people near the camera": "person_detector.npz",
+    "Detector of landmarks": "person_landmarks.npz",
+}
 PUBLISHED_WEIGHTS = ("SMPLer_h36m.pt", "SMPLer_3dpw.pt", "SMPLer-L_h36m.pt", "SMPLer-L_3dpw.pt")
 DATASET_FILES = (
     "Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml",
@@ -156,10 +161,10 @@ def check_weights() -> Iterator[Finding]:
         yield MISSING, f"There are no open weights: {_restore('pretrained')}"
     else:
         yield OK, f"Open weights: {display(released)}."
-    for what in ("detector", "landmarks"):
-        path = PRETRAINED / f"person_{what}.npz"
+    for what, name in DETECTORS.items():
+        path = PRETRAINED / name
         if path.is_file():
-            yield OK, f"Person {what}: {display(path)}."
+            yield OK, f"{what}: {display(path)}."
         else:
             yield MISSING, f"{display(path)} is missing: {_restore('pretrained')}"
     for name, row in BACKBONES.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smpler.datasets import Protocol
 from smpler.models.smpler import SMPLerConfig
-from smpler.utils.visualize import Color
+from smpler.utils.drawing.visualize import Color
 
 
 @dataclass(frozen=True, kw_only=True)

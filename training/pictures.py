@@ -9,8 +9,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from smpler.training.engine import Batch
+from smpler.utils.drawing.visualize import Color, overlay
 from smpler.utils.geometry import project
-from smpler.utils.visualize import Color, overlay
 
 NUM_DRAWN = 4
 """Crops of a batch in TensorBoard's picture."""

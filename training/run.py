@@ -23,9 +23,9 @@ from smpler.training.evaluator import Evaluator
 from smpler.training.options import RunOptions
 from smpler.training.pictures import draw_batch
 from smpler.training.trainer import Trainer
+from smpler.utils.drawing.visualize import Color
 from smpler.utils.image import write_image
 from smpler.utils.paths import prepare_folder
-from smpler.utils.visualize import Color
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
-"""The results of a run for one person, as npz, json, obj, glb and pictures.
+"""The results of a run for one person, as npz, json, obj, glb and pictures; a photo's people.
 
-`PersonResult` is the schema: its fields are the keys of both the npz and the json file.
-docs/output.md lists them for users; `tests/utils/test_export.py` keeps the two equal.
+`PersonResult` is the schema: its fields are the keys of the npz file, and those of the json file,
+which leaves the mesh out unless it is asked for. docs/output.md lists them for users;
+`tests/utils/test_export.py` keeps the two equal.
 """
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from smpler.utils import mesh_files
+from smpler.utils.drawing.overlay import PlacedBody, place_body, write_overlay
+from smpler.utils.drawing.rasterizer import rasterize
+from smpler.utils.drawing.visualize import MESH_COLOR, Color, Rasterizer, palette, side_view
 from smpler.utils.geometry import vertex_normals
-from smpler.utils.image import STRIP_PIXELS, CropWindow, PngWriter, write_image
-from smpler.utils.rasterizer import rasterize
-from smpler.utils.visualize import (
-    MESH_COLOR,
-    Color,
-    Rasterizer,
-    overlay,
-    palette,
-    side_by_side,
-    side_view,
-)
+from smpler.utils.image import write_image
 
-SCHEMA = "smpler-person/1"
-MAX_WHOLE = 2**24
-"""Pixels of a photo up to which its pictures are made whole; of a larger one, strip by strip."""
+SCHEMA = "smpler-person/2"
+MESH_FIELDS = ("vertices", "faces")
+"""What the json leaves out unless it is asked for."""
 CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
 """From the camera's frame (y down, z away) to a viewer's (y up, facing +z): half a turn about x."""
 
@@ -52,13 +45,21 @@ class PersonResult:
     image_size: Int[np.ndarray, "2"]
     """Width and height of the photo, pixels, after EXIF rotation."""
     person: int
-    """Number of the person in the photo, from 0, best detection first."""
+    """Number of the person in the photo, from 0, most prominent first."""
     box: Float[np.ndarray, "4"]
     """x, y, width, height of the person, pixels."""
     box_source: str
-    """`detector`, `given` by hand, or `photo` when nobody was found."""
+    """`detector`, `given` by hand, or `photo`: a crop that plainly shows one person."""
     box_score: float
     """The detector's confidence in [0, 1]; 1 for a given box, 0 for the whole photo."""
+    quality: float
+    """How well the body is likely to be right, in [0, 1]; it ranks people by their error."""
+    fit: str
+    """The fit to landmarks: `applied`; `refused` (no body near the network's reaches them);
+    `no landmarks` (nobody was recognised there); or `off`."""
+    fit_residual: float | None
+    """Root mean square distance between the visible landmarks and the body's points as the
+    full-image camera sees them, pixels; absent without landmarks."""
     crop: Int[np.ndarray, "4"]
     """x, y, width, height of the square that the model saw, pixels."""
     body: str
@@ -79,10 +80,13 @@ class PersonResult:
     """Crop camera: scale s, tx, ty [m]; crop coordinate = s * (x + tx), [-1, 1] edge to edge."""
     focal_length: float
     """Of the full-image camera, pixels."""
+    focal_length_source: str
+    """`given`, `exif`, or `diagonal`: a guess, the length of the photo's diagonal."""
     principal_point: Float[np.ndarray, "2"]
     """Of the full-image camera: the photo's middle, pixels."""
     translation: Float[np.ndarray, "3"]
-    """Added to 3D points to place them before the full-image camera, metres."""
+    """Added to 3D points to place them before the full-image camera, metres; by least squares over
+    the 24 joints, so that it sees them where the network or the fit put them."""
     vertices: Float[np.ndarray, "v 3"]
     """The posed mesh, metres; origin is SMPL's own, not the pelvis."""
     faces: Int[np.ndarray, "f 3"]
@@ -90,13 +94,17 @@ class PersonResult:
     joints_3d: Float[np.ndarray, "24 3"]
     """SMPL's joints, metres; `joints_3d[0]` is the root."""
     joints_2d: Float[np.ndarray, "24 2"]
-    """Their places in the photo by the crop camera, pixels."""
+    """Their places in the photo by the full-image camera, pixels."""
+    joints_confidence: Float[np.ndarray, "24"] | None
+    """How sure the landmark network is to see each, in [0, 1]; absent when it did not look."""
     joint_names: tuple[str, ...]
     """Names of the 24 joints."""
     keypoints_3d: Float[np.ndarray, "14 3"] | None
     """The 14 evaluated keypoints, metres; absent when the body has no keypoint regressor."""
     keypoints_2d: Float[np.ndarray, "14 2"] | None
-    """Their places in the photo, pixels; absent likewise."""
+    """Their places in the photo by the full-image camera, pixels; absent likewise."""
+    keypoints_confidence: Float[np.ndarray, "14"] | None
+    """As `joints_confidence`."""
     keypoint_names: tuple[str, ...]
     """Names of the 14 keypoints."""
 
@@ -112,6 +120,7 @@ class PersonResult:
         photo: UInt8[np.ndarray, "h w 3"] | None = None,
         color: Color = MESH_COLOR,
         rasterizer: Rasterizer = rasterize,
+        json_mesh: bool = False,
     ) -> None:
         """Write numbers, mesh and pictures: what the demo writes of a person.
 
@@ -122,27 +131,25 @@ class PersonResult:
             folder: is made when it is not there.
             stem: of the files' names.
             photo: RGB, what the person was estimated on; None leaves the overlay out.
-            color: of the body in the pictures.
+            color: of the body in the pictures and the glb.
             rasterizer: finds the triangles of the pictures.
+            json_mesh: whether the json holds the mesh as well.
         """
         start = Path(folder) / f"{stem}_{self.person}"
         start.parent.mkdir(parents=True, exist_ok=True)
         if photo is not None:
             overlay_path = start.with_name(f"{start.name}_overlay.png")
-            write_overlay(photo, [self], [color], rasterizer, overlay_path)
-        self._save(start, color, rasterizer)
+            write_overlay(photo, [place_person(self, color)], rasterizer, overlay_path)
+        self._save(start, color, rasterizer, json_mesh)
 
-    def _save(self, start: Path, color: Color, rasterizer: Rasterizer) -> None:
+    def _save(self, start: Path, color: Color, rasterizer: Rasterizer, json_mesh: bool) -> None:
         """Write the files whose names begin with `start`, without the overlay."""
         side = side_view(self.vertices, self.faces, color, rasterizer=rasterizer)
         write_image(start.with_name(f"{start.name}_side.png"), side)
-        for suffix, save in (
-            ("npz", save_npz),
-            ("json", save_json),
-            ("obj", save_mesh),
-            ("glb", save_mesh),
-        ):
-            save(start.with_name(f"{start.name}.{suffix}"), self)
+        save_npz(start.with_name(f"{start.name}.npz"), self)
+        save_json(start.with_name(f"{start.name}.json"), self, json_mesh)
+        for suffix in ("obj", "glb"):
+            save_mesh(start.with_name(f"{start.name}.{suffix}"), self, color)
 
 
 def save_people(
@@ -151,93 +158,51 @@ def save_people(
     folder: str | Path,
     stem: str,
     rasterizer: Rasterizer = rasterize,
+    json_mesh: bool = False,
 ) -> Path:
-    """Write STEM_out.png, the photo beside all bodies over it, and each person's files.
+    """Write all files of a photo: of everybody together, and of each person.
+
+    Everybody together is STEM_out.png, the photo beside all bodies over it, and STEM_scene.glb, all
+    bodies before the photo's camera.
+
+    Args:
+        people: of one photo; at least one, as callers deal with a photo without people.
+        photo: RGB.
+        folder: is made when it is not there.
+        stem: of the files' names.
+        rasterizer: finds the triangles of the pictures.
+        json_mesh: whether each json holds the mesh as well.
 
     Returns:
         The path of STEM_out.png.
     """
+    assert people, f"{stem}: nobody to save"
     path = Path(folder) / f"{stem}_out.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     colors = palette(len(people))
+    bodies = [place_person(person, color) for person, color in zip(people, colors, strict=True)]
     starts = [Path(folder) / f"{stem}_{person.person}" for person in people]
     overlays = [start.with_name(f"{start.name}_overlay.png") for start in starts]
     first = overlays[0] if len(people) == 1 else None
-    write_overlay(photo, people, colors, rasterizer, first, beside=path)
-    for person, color, start, overlay_path in zip(people, colors, starts, overlays, strict=True):
-        if first is None:
-            write_overlay(photo, [person], [color], rasterizer, overlay_path)
-        person._save(start, color, rasterizer)
+    write_overlay(photo, bodies, rasterizer, first, beside=path)
+    if first is None:
+        for body, overlay_path in zip(bodies, overlays, strict=True):
+            write_overlay(photo, [body], rasterizer, overlay_path)
+    save_scene(Path(folder) / f"{stem}_scene.glb", people, colors)
+    for person, color, start in zip(people, colors, starts, strict=True):
+        person._save(start, color, rasterizer, json_mesh)
     return path
 
 
-def write_overlay(
-    photo: UInt8[np.ndarray, "h w 3"],
-    people: Sequence[PersonResult],
-    colors: Sequence[Color],
-    rasterizer: Rasterizer = rasterize,
-    path: Path | None = None,
-    beside: Path | None = None,
-) -> None:
-    """Draw people over their photo and write it as PNG.
-
-    Args:
-        photo: RGB.
-        people: who is drawn.
-        colors: one for each person.
-        rasterizer: finds the triangles.
-        path: of the overlay; None leaves it out.
-        beside: path of the photo and its overlay side by side; None leaves it out.
-    """
-    height, width = photo.shape[:2]
-    if height * width <= MAX_WHOLE:
-        drawn = draw_people(photo, people, colors, rasterizer)
-        if beside is not None:
-            write_image(beside, side_by_side([photo, drawn]))
-        if path is not None:
-            write_image(path, drawn)
-        return
-    rows = max(1, STRIP_PIXELS // width)
-    with ExitStack() as stack:
-        pair = alone = None
-        if beside is not None:
-            pair = stack.enter_context(PngWriter(beside, 2 * width, height))
-        if path is not None:
-            alone = stack.enter_context(PngWriter(path, width, height))
-        for top in range(0, height, rows):
-            strip = photo[top : top + rows]
-            drawn = draw_people(strip, people, colors, rasterizer, top)
-            if pair is not None:
-                pair.write(side_by_side([strip, drawn]))
-            if alone is not None:
-                alone.write(drawn)
-
-
-def draw_people(
-    photo: UInt8[np.ndarray, "h w 3"],
-    people: Sequence[PersonResult],
-    colors: Sequence[Color],
-    rasterizer: Rasterizer = rasterize,
-    top: int = 0,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw people over their photo, or over its rows from `top` on; the nearest covers others."""
-    placed = [
-        vertices_in_photo(person.vertices, person.cam, CropWindow(*person.crop.tolist()))
-        - [0, top, 0]
-        for person in people
-    ]
-    distances = [float(person.translation[2]) for person in people]
-    return overlay(photo, placed, people[0].faces, colors, distances, rasterizer)
-
-
-def vertices_in_photo(
-    vertices: Float[np.ndarray, "v 3"], cam: Float[np.ndarray, "3"], window: CropWindow
-) -> Float[np.ndarray, "v 3"]:
-    """Return photo pixels by the crop camera, and depth in the same unit."""
-    scale, *shift = cam
-    places = window.to_photo(scale * (vertices[:, :2] + np.array(shift)))
-    depth = vertices[:, 2:] * scale * window.width / 2
-    return np.concatenate([places, depth], axis=1)
+def place_person(person: PersonResult, color: Color = MESH_COLOR) -> PlacedBody:
+    """Place a person where the full-image camera sees them in the photo."""
+    return place_body(
+        person.vertices + person.translation,
+        person.faces,
+        color,
+        person.focal_length,
+        person.principal_point,
+    )
 
 
 def save_npz(path: Path, person: PersonResult) -> None:
@@ -246,24 +211,57 @@ def save_npz(path: Path, person: PersonResult) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def save_json(path: Path, person: PersonResult) -> None:
-    """Write all fields; numbers rounded to 6 decimals (micrometres, millionths of a pixel)."""
-    path.write_text(json.dumps({key: _plain(value) for key, value in person.to_dict().items()}))
+def save_json(path: Path, person: PersonResult, mesh: bool = False) -> None:
+    """Write the fields; numbers rounded to 6 decimals (micrometres, millionths of a pixel).
+
+    Args:
+        path: of the file.
+        person: whose fields.
+        mesh: whether `vertices` and `faces` are written as well, a hundred times the other numbers.
+    """
+    left_out = () if mesh else MESH_FIELDS
+    content = {key: _plain(x) for key, x in person.to_dict().items() if key not in left_out}
+    path.write_text(json.dumps(content))
 
 
-def save_mesh(path: Path, person: PersonResult) -> None:
-    """Write the posed mesh as .obj or .glb: metres, y up, facing +z when it faces the camera."""
-    corners = person.vertices * CAMERA_TO_Y_UP
+def save_mesh(path: Path, person: PersonResult, color: Color = MESH_COLOR) -> None:
+    """Write the posed mesh as .obj or .glb: metres, y up, facing +z when it faces the camera.
+
+    The origin is SMPL's own. Only the .glb has a name, `person_N`, and a colour.
+    """
     if path.suffix == ".obj":
-        path.write_text(mesh_files.obj(corners, person.faces))
+        path.write_text(mesh_files.obj(person.vertices * CAMERA_TO_Y_UP, person.faces))
         return
+    path.write_bytes(mesh_files.glb([_part(person, color)]))
+
+
+def save_scene(path: Path, people: Sequence[PersonResult], colors: Sequence[Color]) -> None:
+    """Write the people of a photo as one .glb: metres, y up, each where the photo shows them.
+
+    The nodes are `person_0`, `person_1` and so on, and `photo_camera` at the origin: what it sees
+    is the overlay.
+    """
+    first = people[0]
+    width, height = first.image_size.tolist()
+    parts = []
+    for person, color in zip(people, colors, strict=True):
+        x, y, z = (person.translation * CAMERA_TO_Y_UP).tolist()
+        parts.append(replace(_part(person, color), translation=(x, y, z)))
+    camera = mesh_files.PhotoCamera(first.focal_length, (width, height))
+    path.write_bytes(mesh_files.glb(parts, camera))
+
+
+def _part(person: PersonResult, color: Color) -> mesh_files.Part:
+    """Return a person's mesh at SMPL's own origin, y up."""
+    corners = person.vertices * CAMERA_TO_Y_UP
     normals = vertex_normals(torch.from_numpy(corners)[None], torch.from_numpy(person.faces))
-    path.write_bytes(mesh_files.glb(corners, normals[0].numpy(), person.faces))
+    name = f"person_{person.person}"
+    return mesh_files.Part(name, corners, normals[0].numpy(), person.faces, color)
 
 
 def _plain(value):
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return np.round(value.astype(np.float64), 6).tolist()
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        value = value.tolist()
     return round(value, 6) if isinstance(value, float) else value

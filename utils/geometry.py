@@ -1,4 +1,4 @@
-"""Rotations, cameras and normals of meshes.
+"""Rotations, the crop camera and normals of meshes.
 
 Frame of everything 3D: the camera's, metres, x right, y down, z away from the camera.
 """
@@ -77,41 +77,6 @@ def project(points: Float[Tensor, "b n 3"], cam: Float[Tensor, "b 3"]) -> Float[
     """
     scale, translation = cam[:, None, :1], cam[:, None, 1:]
     return scale * (points[..., :2] + translation)
-
-
-def full_image_camera(
-    cam: Float[np.ndarray, "3"],
-    crop: tuple[float, float, float, float],
-    image_size: tuple[int, int],
-    focal_length: float,
-) -> Float[np.ndarray, "3"]:
-    """Translation that places a body before a pinhole camera for the whole photo.
-
-    A plane through the body's origin, parallel to the image, is projected exactly as the crop's
-    weak-perspective camera does it; nearer and farther points follow the pinhole.
-
-    Args:
-        cam: (scale, tx, ty) of the crop; a scale below 0.01 counts as 0.01 (a body 200 m wide).
-        crop: x, y, width, height of the crop in photo pixels.
-        image_size: width, height of the photo; its middle is the principal point.
-        focal_length: pixels.
-
-    Returns:
-        (x, y, z) metres, to be added to points in the camera's frame.
-    """
-    scale, tx, ty = cam
-    x, y, width, height = crop
-    px_per_metre = max(float(scale), 0.01) * width / 2
-    offset = np.array([x + width / 2, y + height / 2]) - np.array(image_size) / 2
-    return np.array([*(np.array([tx, ty]) + offset / px_per_metre), focal_length / px_per_metre])
-
-
-def default_focal_length(image_size: tuple[int, int]) -> float:
-    """Focal length in pixels when nothing is known: the photo's diagonal, a view of 53 degrees.
-
-    The choice of CLIFF (Li et al., ECCV 2022).
-    """
-    return float(np.hypot(*image_size))
 
 
 def vertex_normals(

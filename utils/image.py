@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float, UInt8
 
+from smpler.utils.files.exif import focal_length_pixels, orientation, read_exif
 from smpler.utils.files.photos import ADVICE, is_readable, open_photo, photo_kind
 from smpler.utils.paths import display
 
@@ -54,6 +55,13 @@ class CropWindow:
         x, y, width, height = box
         scale = BOX_MARGIN * max(width, height) / 200
         return cls.around((x + width / 2, y + height / 2), scale)
+
+    def box(self) -> Box:
+        """Return the square box whose crop this is, but for the rounding."""
+        margin = (1 - 1 / BOX_MARGIN) / 2
+        shift = (margin * self.width, margin * self.height)
+        extent = (self.width / BOX_MARGIN, self.height / BOX_MARGIN)
+        return self.x + shift[0], self.y + shift[1], *extent
 
     def to_photo(self, points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
         """Take crop coordinates, [-1, 1] from edge to edge, to photo pixels."""
@@ -128,7 +136,24 @@ def _area_average(
     return np.rint(result * (size * size / (window.width * window.height))) / np.float32(255)
 
 
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo as it was read from its file."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    """RGB, EXIF rotation applied."""
+    name: str
+    """The file's name as it can be printed; without folders."""
+    focal_length: float | None
+    """Pixels, from the EXIF data; None when they do not give it."""
+
+
 def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read the pixels of any photo; see `read_photo`."""
+    return read_photo(path).image
+
+
+def read_photo(path: str | Path) -> Photo:
     """Read any photo as RGB: EXIF rotation applied, grey, palette, CMYK and 16 bits converted.
 
     Transparent pixels are laid over white.
@@ -148,7 +173,10 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     try:
         with open_photo(path) as file:
             _check_size(file)
-            return _to_rgb(file)
+            file.load()
+            exif = read_exif(file)  # of the whole file: a PNG's EXIF data may follow the pixels
+            rgb = _to_rgb(file, orientation(exif))
+            return Photo(rgb, display(path.name), focal_length_pixels(exif, file.size))
     except PIL.UnidentifiedImageError as error:
         raise ValueError(f"{display(path)} is not an image that can be read.") from error
     except _UNREADABLE as error:
@@ -162,6 +190,7 @@ _UNREADABLE = (
     ValueError,
     EOFError,
     MemoryError,
+    RuntimeError,
     PIL.Image.DecompressionBombError,
 )
 """What Pillow raises when a file is damaged or too large."""
@@ -177,10 +206,8 @@ def _check_size(image: PIL.Image.Image) -> None:
         )
 
 
-def _to_rgb(image: PIL.Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image's pixels, turned as its EXIF data say; by strips, to bound memory."""
-    image.load()
-    orientation = image.getexif().get(0x0112, 1)
+def _to_rgb(image: PIL.Image.Image, orientation: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image's pixels, turned by an EXIF orientation; by strips, to bound memory."""
     width, height = image.size
     rgb = np.empty(
         (width, height, 3) if orientation in (5, 6, 7, 8) else (height, width, 3), np.uint8

@@ -92,7 +92,7 @@ def test_results_name_the_released_weights(folder, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         predictor = Predictor.load(device="cpu")
-    assert predictor.mirror and predictor.landmark_detector is not None, "as with open weights"
+    assert predictor.mirror and predictor.fit, "as with open weights"
     (person,) = predictor(SAMPLES / "im01.png", boxes=[(100.0, 50.0, 200.0, 400.0)])
     content = (folder / RELEASED_NAME).read_bytes()
     assert person.weights == RELEASED_NAME

@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +17,6 @@ from smpler.models import predictor
 from smpler.models.predictor import Predictor
 from smpler.models.weights import checkpoint
 from smpler.models.weights.checkpoint import load_model, released_weights
-from smpler.utils.geometry import project
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.paths import ROOT, SAMPLES
 from tests.support import standin
@@ -33,7 +34,7 @@ def results(tmp_path_factory):
 
 def test_every_promised_file_is_written(results):
     out, _ = results
-    promised = {"im01_out.png", "im01_0_overlay.png", "im01_0_side.png"}
+    promised = {"im01_out.png", "im01_scene.glb", "im01_0_overlay.png", "im01_0_side.png"}
     promised |= {f"im01_0.{suffix}" for suffix in ("npz", "json", "obj", "glb")}
     assert {path.name for path in out.iterdir()} == promised
 
@@ -74,18 +75,23 @@ def test_pictures_have_the_photos_size_and_show_a_body(results):
 
 def test_numbers_agree_with_each_other(results):
     person = np.load(results[0] / "im01_0.npz")
-    window = CropWindow(*person["crop"].tolist())
-    in_crop = project(
-        torch.from_numpy(person["joints_3d"])[None], torch.from_numpy(person["cam"])[None]
-    )
-    by_camera = window.to_photo(in_crop[0].numpy())
-    error = np.abs(by_camera - person["joints_2d"]).max()
+    placed = person["joints_3d"] + person["translation"]
+    pinhole = person["focal_length"] * placed[:, :2] / placed[:, 2:] + person["principal_point"]
+    error = np.abs(pinhole - person["joints_2d"]).max()
     assert error < 1e-3, error
-    # the full-image camera sees the plane of the origin where the crop camera does
-    plane = person["joints_3d"] * [1, 1, 0] + person["translation"]
-    pinhole = person["focal_length"] * plane[:, :2] / plane[:, 2:] + person["principal_point"]
-    error = np.abs(pinhole - by_camera).max()
+    # the crop camera sees the root where the full-image camera does
+    window = CropWindow(*person["crop"].tolist())
+    scale, *shift = person["cam"]
+    root = window.to_photo(scale * (person["joints_3d"][:1, :2] + shift))
+    error = np.abs(root - pinhole[:1]).max()
     assert error < 0.01, error
+
+
+def test_the_line_says_who_was_found_and_how_well(results):
+    line = results[1].stdout.strip()
+    assert re.fullmatch(
+        r"samples/im01.png: 1 person, quality 0\.\d\d, focal length 801 px \(diagonal\) -> .*", line
+    ), line
 
 
 def test_body_stands_upright_in_photo_and_mesh(results):
@@ -103,7 +109,8 @@ def test_body_stands_upright_in_photo_and_mesh(results):
 def test_json_is_the_npz(results):
     content = json.loads((results[0] / "im01_0.json").read_text())
     person = np.load(results[0] / "im01_0.npz")
-    assert set(content) == set(person.files)
+    assert set(content) == set(person.files) - {"vertices", "faces"}
+    assert (results[0] / "im01_0.json").stat().st_size < 10_000
     assert content["weights"] == released_weights().name and content["body"] == "open"
 
 
@@ -159,7 +166,10 @@ def test_odd_photos_all_work(quick, tmp_path):
     PIL.Image.new("RGB", (2000, 3), "red").save(photos / "flat.bmp")
     assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
     written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
-    assert written == {f"{path.stem}_out.png" for path in photos.iterdir()}
+    nobody = {"tiny", "flat"}
+    assert written == {
+        f"{path.stem}_out.png" for path in photos.iterdir() if path.stem not in nobody
+    }
     assert read_image(tmp_path / "out" / "turned_0_overlay.png").shape == (200, 220, 3)
 
 
@@ -228,30 +238,61 @@ def test_without_a_gpu_the_cpu_does_it_and_says_so(quick, tmp_path, capsys):
     assert f"no GPU answers to {name}; the CPU does it" in capsys.readouterr().err
 
 
-def test_given_box_decides_the_crop(quick, tmp_path):
+def test_given_boxes_decide_the_crops(quick, tmp_path):
     arguments = ("--img_path", SAMPLES / "im01.png", "--out_dir", tmp_path, "--device", "cpu")
-    assert run(*arguments, "--bbox", "100,50,200,400") == 0
-    person = np.load(tmp_path / "im01_0.npz")
-    assert person["crop"].tolist() == [-40, 10, 480, 480]
-    assert str(person["box_source"]) == "given"
+    assert run(*arguments, "--bbox", "100,50,200,400", "--bbox=160,110,250,430") == 0
+    first, second = (np.load(tmp_path / f"im01_{number}.npz") for number in (0, 1))
+    assert first["crop"].tolist() == [-40, 10, 480, 480]
+    assert second["box"].tolist() == [160, 110, 250, 430]
+    assert {str(person["box_source"]) for person in (first, second)} == {"given"}
 
 
-def test_nobody_found_takes_the_whole_photo_with_a_warning(quick, tmp_path, capsys):
-    PIL.Image.new("RGB", (300, 200), "white").save(tmp_path / "empty.png")
-    arguments = ("--img_path", tmp_path / "empty.png", "--out_dir", tmp_path, "--device", "cpu")
-    assert run(*arguments) == 0
-    assert "no person was found" in capsys.readouterr().err
-    person = np.load(tmp_path / "empty_0.npz")
-    assert person["box"].tolist() == [0, 0, 300, 200] and str(person["box_source"]) == "photo"
+def test_nobody_is_0_people_with_a_note_and_no_files(quick, tmp_path, capsys):
+    rows = np.linspace(90, 230, 300).astype(np.uint8)
+    horizon = np.repeat(np.where(np.arange(300) < 180, rows, rows // 3)[:, None], 400, axis=1)
+    for name, picture in (("white", np.full((200, 300), 255, np.uint8)), ("sea", horizon)):
+        PIL.Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        out = tmp_path / name
+        assert run(tmp_path / f"{name}.png", "--out_dir", out, "--device", "cpu") == 0
+        printed = capsys.readouterr()
+        assert printed.out.endswith(f"{name}.png: 0 people\n"), printed.out
+        assert f"{name}.png: nobody was found; --bbox" in printed.err
+        assert list(out.iterdir()) == []
 
 
-def test_several_people_each_get_their_files(quick, tmp_path):
+def test_several_people_each_get_their_files_and_share_a_scene(quick, tmp_path, capsys):
     arguments = ("--img_path", SAMPLES / "im02.jpg", "--out_dir", tmp_path, "--device", "cpu")
-    assert run(*arguments, "--max_people", 5) == 0
-    boxes = [np.load(path)["box"] for path in sorted(tmp_path.glob("im02_?.npz"))]
-    assert len(boxes) == 2, boxes
-    centers = [box[:2] + box[2:] / 2 for box in boxes]
-    assert np.linalg.norm(centers[0] - centers[1]) > 200, centers
+    assert run(*arguments) == 0
+    assert "im02.jpg: 2 people, quality 0" in capsys.readouterr().out
+    people = [np.load(path) for path in sorted(tmp_path.glob("im02_?.npz"))]
+    centers = [person["box"][:2] + person["box"][2:] / 2 for person in people]
+    assert len(people) == 2 and np.linalg.norm(centers[0] - centers[1]) > 200, centers
+    scene = trimesh.load(tmp_path / "im02_scene.glb")
+    for number, person in enumerate(people):
+        transform, _ = scene.graph[f"person_{number}"]
+        expected = person["translation"] * [1, -1, -1]
+        assert np.abs(transform[:3, 3] - expected).max() < 1e-4
+    assert not (tmp_path / "im02_2.npz").exists()
+
+
+def test_a_low_quality_is_said_and_so_is_who_was_not_fitted(capsys):
+    people = [
+        SimpleNamespace(person=n, quality=q, fit=f, focal_length=1000.2, focal_length_source="exif")
+        for n, (q, f) in enumerate([(0.81, "applied"), (0.123, "refused"), (0.5, "no landmarks")])
+    ]
+    assert command.summary(people) == (
+        "3 people, quality 0.81, 0.12 (low), 0.50, focal length 1000 px (exif); not fitted: 1, 2"
+    )
+    assert command.summary([]) == "0 people"
+
+
+def test_the_json_holds_the_mesh_when_it_is_asked_for(quick, tmp_path):
+    arguments = (SAMPLES / "im01.png", "--bbox=160,110,250,430", "--out_dir", tmp_path)
+    assert run(*arguments, "--device", "cpu", "--json_mesh") == 0
+    content = json.loads((tmp_path / "im01_0.json").read_text())
+    person = np.load(tmp_path / "im01_0.npz")
+    assert np.abs(np.array(content["vertices"]) - person["vertices"]).max() < 1e-5
+    assert content["faces"] == person["faces"].tolist()
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(quick, tmp_path):
@@ -259,7 +300,8 @@ def test_photos_of_one_name_do_not_overwrite_each_other(quick, tmp_path):
     photos.mkdir()
     for suffix in ("png", "jpg"):
         PIL.Image.new("RGB", (30, 20), "white").save(photos / f"a.{suffix}")
-    assert run("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    arguments = ("--img_path", photos, "--out_dir", tmp_path / "out", "--device", "cpu")
+    assert run(*arguments, "--bbox=1,1,9,9") == 0
     written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
     assert written == {"a_png_out.png", "a_jpg_out.png"}
 
@@ -270,7 +312,7 @@ def test_photos_and_folders_are_given_in_any_number_and_each_is_done_once(quick,
         PIL.Image.new("RGB", (30, 20), "white").save(tmp_path / folder / "a.png")
     PIL.Image.new("RGB", (30, 20), "white").save(tmp_path / "a_png.png")
     given = (tmp_path / "one" / "a.png", tmp_path / "two", tmp_path / "one", tmp_path / "a_png.png")
-    assert run(*given, "--out_dir", tmp_path / "out", "--device", "cpu") == 0
+    assert run(*given, "--bbox=1,1,9,9", "--out_dir", tmp_path / "out", "--device", "cpu") == 0
     assert capsys.readouterr().out.count("1 person") == 3
     written = {path.name for path in (tmp_path / "out").glob("*_out.png")}
     assert written == {"a_png_2_out.png", "a_png_3_out.png", "a_png_out.png"}
@@ -298,7 +340,7 @@ def test_it_mirrors_and_fits_by_default_with_the_open_weights_alone(
     chosen = []
 
     def stop(self, *_, **__):
-        chosen.append((self.mirror, self.landmark_detector is not None))
+        chosen.append((self.mirror, self.fit))
         raise ValueError
 
     monkeypatch.setattr(predictor, "describe_weights", lambda _: ("", ""))

@@ -5,8 +5,6 @@ from scipy.spatial.transform import Rotation
 
 from smpler.utils.geometry import (
     axis_angle_to_rotmat,
-    default_focal_length,
-    full_image_camera,
     project,
     rot6d_to_rotmat,
     rotmat_to_axis_angle,
@@ -59,19 +57,6 @@ def test_projection_shifts_in_metres_before_it_scales():
     points = torch.tensor([[[0.5, -0.25, 7.0]]])
     cam = torch.tensor([[0.8, 0.1, -0.05]])
     assert torch.allclose(project(points, cam), torch.tensor([[[0.48, -0.24]]]))
-
-
-def test_full_image_camera_agrees_with_the_crop_camera_in_the_plane_of_the_origin():
-    cam, crop, size = np.array([0.9, 0.1, -0.2]), (300.0, 40.0, 500.0, 500.0), (1080, 1920)
-    focal = default_focal_length(size)
-    points = np.random.default_rng(0).normal(0, 0.5, (20, 3))
-    points[:, 2] = 0
-    in_crop = cam[0] * (points[:, :2] + cam[1:])
-    by_crop = np.array(crop[:2]) + (in_crop + 1) / 2 * np.array(crop[2:])
-    placed = points + full_image_camera(cam, crop, size, focal)
-    by_pinhole = focal * placed[:, :2] / placed[:, 2:] + np.array(size) / 2
-    error = np.abs(by_pinhole - by_crop).max()
-    assert error < 1e-9, error
 
 
 def test_rotmat_to_axis_angle_matches_scipy_also_near_zero_and_half_a_turn():

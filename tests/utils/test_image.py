@@ -3,12 +3,21 @@ import zlib
 
 import cv2
 import numpy as np
+import PIL.features
 import PIL.Image
 import PIL.ImageOps
 import pytest
 
 from smpler.utils import image
-from smpler.utils.image import CROP_SIZE, CropWindow, PngWriter, crop, read_image, write_image
+from smpler.utils.image import (
+    CROP_SIZE,
+    CropWindow,
+    PngWriter,
+    crop,
+    read_image,
+    read_photo,
+    write_image,
+)
 
 
 @pytest.fixture
@@ -84,8 +93,10 @@ def truncated(photo: np.ndarray, suffix: str, tmp_path) -> bytes:
     return data[: len(data) // 2]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif", "gif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif", "gif", "avif"])
 def test_a_file_that_is_cut_off_gives_one_sentence(suffix, photo, tmp_path):
+    if suffix == "avif" and not PIL.features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(truncated(photo, suffix, tmp_path))
     with pytest.raises(ValueError, match=rf"cut\.{suffix}") as caught:
@@ -219,3 +230,53 @@ def test_a_picture_written_by_strips_is_the_picture(photo, tmp_path):
             writer.write(photo[top : top + 7])
     assert np.array_equal(read_image(tmp_path / "a.png"), photo)
     assert np.array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], photo)
+
+
+def full_frame_exif(orientation: int = 1) -> bytes:
+    """What a camera writes: 28 mm, and a photo of which 36 mm have 6000 pixels."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769).update({0xA405: 28, 0xA002: 6000, 0xA003: 4000})
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_has_its_name_and_its_cameras_focal_length(orientation, suffix, photo, tmp_path):
+    path = tmp_path / f"a.{suffix}"  # 60 pixels of 36 mm: it was resized
+    PIL.Image.fromarray(photo).save(path, exif=full_frame_exif(orientation))
+    found = read_photo(path)
+    assert found.name == path.name
+    assert found.image.shape == ((40, 60, 3) if orientation == 1 else (60, 40, 3))
+    assert found.focal_length == pytest.approx(28 / 36 * 60)
+    assert np.array_equal(found.image, read_image(path))
+
+
+def test_a_photo_without_exif_has_no_focal_length(photo, tmp_path):
+    PIL.Image.fromarray(photo).save(tmp_path / "a.jpg")
+    assert read_photo(str(tmp_path / "a.jpg")).focal_length is None
+
+
+def test_exif_data_behind_the_pixels_are_read(photo, tmp_path):
+    PIL.Image.fromarray(photo).save(tmp_path / "a.png", exif=full_frame_exif(6))
+    data = (tmp_path / "a.png").read_bytes()
+    start, pixels, end = (data.index(name) - 4 for name in (b"eXIf", b"IDAT", b"IEND"))
+    assert start < pixels
+    moved = data[:start] + data[pixels:end] + data[start:pixels] + data[end:]
+    (tmp_path / "b.png").write_bytes(moved)
+    found = read_photo(tmp_path / "b.png")
+    assert found.image.shape == (60, 40, 3)
+    assert found.focal_length == pytest.approx(28 / 36 * 60)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"II", b"no EXIF data at all", b"II*\0\x08\0\0\0", b"II*\0\xff\xff\xff\xff"]
+    + [full_frame_exif()[6 : 6 + length] for length in (20, 40, 60)],
+)
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
+def test_a_photo_with_damaged_exif_data_is_read(block, suffix, photo, tmp_path):
+    PIL.Image.fromarray(photo).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + block)
+    found = read_photo(tmp_path / f"a.{suffix}")
+    assert found.image.shape == photo.shape and found.focal_length is None

@@ -31,9 +31,9 @@ from smpler.datasets.engine.surfaces import (
     encode_panorama,
 )
 from smpler.datasets.engine.wardrobe import Panorama
+from smpler.utils.drawing.rasterizer import Fragments, expand_counts, rasterize_packed
 from smpler.utils.geometry import vertex_normals
 from smpler.utils.image import CROP_SIZE
-from smpler.utils.rasterizer import Fragments, expand_counts, rasterize_packed
 
 
 @dataclass(frozen=True, eq=False)

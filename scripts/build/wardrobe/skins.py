@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import distance_transform_edt
 
 from smpler.models.body import Body
+from smpler.utils.drawing.rasterizer import interpolate, rasterize
 from smpler.utils.joints import SMPL_NAMES
-from smpler.utils.rasterizer import interpolate, rasterize
 
 ZOOM = 4
 """Masks are painted at this many times the skin's size."""

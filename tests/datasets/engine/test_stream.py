@@ -12,10 +12,10 @@ from smpler.datasets.engine.stream import OPTIONS, SyntheticPeople, validation_s
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
+from smpler.utils.drawing.rasterizer import rasterize
 from smpler.utils.image import CROP_SIZE
 from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from smpler.utils.paths import ROOT
-from smpler.utils.rasterizer import rasterize
 from tests.support.standin_wardrobe import Poses, wardrobe
 from tests.support.tsv_data import write_random_set
 

@@ -22,10 +22,10 @@ from smpler.datasets.engine.wardrobe import (
 )
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
+from smpler.utils.drawing.rasterizer import Fragments, rasterize
 from smpler.utils.geometry import vertex_normals
 from smpler.utils.joints import SMPL_NAMES
 from smpler.utils.paths import ROOT
-from smpler.utils.rasterizer import Fragments, rasterize
 
 SIDE = 160
 DEEPEST = {"outfit": 5e-3, "hat": 3e-3}

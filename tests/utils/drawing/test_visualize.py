@@ -7,11 +7,8 @@ import torch
 
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
-from smpler.utils import visualize
-from smpler.utils.geometry import project
-from smpler.utils.image import CropWindow
-from smpler.utils.joints import KEYPOINT_NAMES
-from smpler.utils.visualize import (
+from smpler.utils.drawing import visualize
+from smpler.utils.drawing.visualize import (
     contact_sheet,
     draw_skeleton,
     overlay,
@@ -20,6 +17,9 @@ from smpler.utils.visualize import (
     side_by_side,
     side_view,
 )
+from smpler.utils.geometry import project
+from smpler.utils.image import CropWindow
+from smpler.utils.joints import KEYPOINT_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def test_edges_are_smooth_and_the_photo_is_kept(layer, posed):
     assert (drawn[alpha == 1] != photo[alpha == 1]).any(axis=-1).mean() > 0.95
 
 
-def test_the_nearest_person_covers_the_others(layer, posed):
+def test_later_people_cover_earlier_ones(layer, posed):
     photo = np.zeros((200, 200, 3), np.uint8)
     vertices = in_photo(posed.vertices, CAM, CropWindow(0, 0, 200, 200))
     red, blue = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
-    for distances, channel in (((1.0, 2.0), 0), ((2.0, 1.0), 2)):
-        drawn = overlay(photo, [vertices] * 2, layer.body.faces, [red, blue], distances)
+    for colors, channel in (([blue, red], 0), ([red, blue], 2)):
+        drawn = overlay(photo, [vertices] * 2, layer.body.faces, colors)
         total = drawn.reshape(-1, 3).sum(axis=0)
         assert total.argmax() == channel, total
 

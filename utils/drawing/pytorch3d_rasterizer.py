@@ -1,4 +1,4 @@
-"""The contract of `smpler.utils.rasterizer.rasterize`, kept by pytorch3d where it is installed.
+"""The contract of `rasterizer.rasterize`, kept by pytorch3d where it is installed.
 
 pytorch3d has no wheels for current Python, so nothing needs it; `demo.py --renderer pytorch3d` uses
 it. This module converts to its image frame (x left, y up, the shorter side from -1 to 1) and back.
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from smpler.utils.rasterizer import Fragments
+from smpler.utils.drawing.rasterizer import Fragments
 
 
 def available() -> bool:
@@ -28,7 +28,7 @@ def rasterize(
     width: int,
     cull_backfaces: bool = True,
 ) -> Fragments:
-    """Find the nearest triangle at every pixel centre, as `smpler.utils.rasterizer.rasterize` does.
+    """Find the nearest triangle at every pixel centre, as `rasterizer.rasterize` does.
 
     Which triangle owns a centre that lies exactly on an edge is pytorch3d's choice.
 

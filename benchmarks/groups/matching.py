@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from smpler.models.detectors import Detection
+from smpler.models.detectors.everybody import common_area
 from smpler.models.detectors.person import BlazePoseDetection
 from smpler.utils.image import Box
 
@@ -16,9 +17,6 @@ squares with the square round the whole body."""
 SQUARE_PER_BODY = 1.05
 """Side of BlazePose's square in longer sides of the whole body's box: the median of 56 people who
 are not cut off in photos of groups; it ranges from 0.91 to 1.40."""
-SAME_PERSON = 0.5
-"""Share of a group detector's box in BlazePose's square from which on both are one person."""
-
 CLEARLY_LARGER = 1.1
 """Area of a box by another's, from which on the eye sees that it is larger."""
 
@@ -88,38 +86,10 @@ def square_round(box: Box) -> Box:
     return left + (width - side) / 2, top + (height - side) / 2, side, side
 
 
-def common_area(a: Box, b: Box) -> float:
-    """Return the area of the intersection of two boxes."""
-    width, height = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-    return max(width, 0.0) * max(height, 0.0)
-
-
 def iou(a: Box, b: Box) -> float:
     """Return the intersection over union of two boxes."""
     common = common_area(a, b)
     return common / (a[2] * a[3] + b[2] * b[3] - common)
-
-
-def second_opinion(
-    group: Sequence[Detection], squares: Sequence[Detection], min_side: float = 0.0
-) -> list[Detection]:
-    """Return a group detector's people, and those whom BlazePose alone sees.
-
-    Args:
-        group: boxes of visible bodies.
-        squares: BlazePose's.
-        min_side: of a square that is added, pixels.
-    """
-    added = [
-        square
-        for square in squares
-        if square.box[2] >= min_side
-        and all(
-            common_area(square.box, person.box) < SAME_PERSON * person.box[2] * person.box[3]
-            for person in group
-        )
-    ]
-    return [*group, *added]
 
 
 def is_prominent(number: int | None, targets: Sequence[Target], size: tuple[int, int]) -> bool:

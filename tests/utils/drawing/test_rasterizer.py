@@ -7,8 +7,8 @@ import torch
 
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
-from smpler.utils import pytorch3d_rasterizer
-from smpler.utils.rasterizer import interpolate, rasterize
+from smpler.utils.drawing import pytorch3d_rasterizer
+from smpler.utils.drawing.rasterizer import interpolate, rasterize
 
 
 def brute_force(vertices, faces, height, width, cull=True, perspective=False):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from benchmarks.group_matching import Target
+from benchmarks.groups.matching import Target
 from benchmarks.real_photos import VIDEO, VIDEO_SHA256, VIDEO_WHEEL, opened_video
 from scripts.build.wheels import read_from_wheel
 

@@ -1,12 +1,13 @@
-"""How well person detectors find the people in pictures of groups.
+"""How well the people in pictures of groups are found, and their bodies estimated.
 
 `python -m benchmarks.groups --json FILE --sheet PNG` shows rendered groups of known people
-(`benchmarks.group_scenes`) and real photos (`benchmarks.group_photos`) to both detectors, each with
-its own threshold, and to both together. Half A of the pictures is for choosing, half B for judging;
-of the rendered ones, A are those of even number. `--thresholds` adds, for half A alone, what other
-thresholds give. Whoever shows less than half of the body, or less than 64 pixels of height, is
-neither missed when not found, nor wrong when found. `first` counts the pictures in which nobody is
-both nearer to the middle and clearly larger than whom the detector's people put first.
+(`benchmarks.groups.scenes`) and real photos (`benchmarks.groups.photos`) to the demo's detector and
+to BlazePose's alone. Half A of the pictures is for choosing, half B for judging; of the rendered
+ones, A are those of even number. `--thresholds` adds, for half A alone, what other thresholds give.
+Whoever shows less than half of the body, or less than 64 pixels of height, is neither missed when
+not found, nor wrong when found. `first` counts the pictures in which nobody is both nearer to the
+middle and clearly larger than whom the detector's people put first. Of the rendered people, the
+errors of the bodies follow (`benchmarks.groups.bodies`).
 """
 
 import argparse
@@ -23,25 +24,24 @@ import torch
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from benchmarks.group_matching import Target, is_prominent, match, second_opinion
-from benchmarks.group_photos import CHOOSING, JUDGING, read_photos
-from benchmarks.group_scenes import GroupPictures, Person
+from benchmarks.groups.bodies import BodyError, body_errors, summary
+from benchmarks.groups.matching import Target, is_prominent, match
+from benchmarks.groups.photos import CHOOSING, JUDGING, read_photos
+from benchmarks.groups.scenes import GroupPictures, Person
 from benchmarks.harness import machine, write
 from smpler.models.detectors import Detection, PersonDetector, prominence
-from smpler.models.detectors.nanodet import NanoDetPersonDetector
+from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.person import BlazePosePersonDetector
+from smpler.models.predictor import Predictor
 from smpler.utils.flags import positive, whole
 from smpler.utils.image import write_image
 from smpler.utils.paths import display
 
 MIN_VISIBLE, MIN_HEIGHT = 0.5, 64
 """Share of the body, and pixels of its visible height, from which on a person counts."""
-CLOSE_UP = 0.5
-"""Side of BlazePose's square in longer sides of the picture, from which on it is a close-up."""
-NANODET, BLAZEPOSE = "nanodet", "blazepose"
-WAYS = (NANODET, BLAZEPOSE, "nanodet + blazepose", "nanodet + close-ups")
+EVERYBODY, BLAZEPOSE = "everybody", "blazepose"
 THRESHOLDS = {
-    NANODET: (0.2, 0.25, 0.3, 1 / 3, 0.37, 0.4, 0.45, 0.5),
+    EVERYBODY: (0.2, 0.25, 0.3, 1 / 3, 0.37, 0.4, 0.45, 0.5),
     BLAZEPOSE: (0.3, 0.4, 0.5, 0.6),
 }
 BINS = {"height": (64, 128, 256, np.inf), "visible": (0.5, 0.75, 0.95, np.inf)}
@@ -58,9 +58,11 @@ class Picture:
     image: UInt8[np.ndarray, "h w 3"]
     targets: list[Target]
     found: dict[str, Sequence[Detection]]
-    """By each of `WAYS`."""
+    """By each detector."""
     people: Sequence[Person] = ()
     """The labels of a rendered picture."""
+    bodies: Sequence[BodyError] = ()
+    """Of a rendered picture."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -102,19 +104,16 @@ class Detectors:
     """Both detectors, and the seconds that each of them took."""
 
     both: Mapping[str, PersonDetector]
-    seconds: dict[str, float] = field(default_factory=lambda: {NANODET: 0.0, BLAZEPOSE: 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {EVERYBODY: 0.0, BLAZEPOSE: 0.0})
 
     def find(self, image: UInt8[np.ndarray, "h w 3"]) -> dict[str, Sequence[Detection]]:
-        """Return the people of a picture by each of `WAYS`."""
+        """Return the people of a picture by each detector."""
         found = {}
         for name, detector in self.both.items():
             start = time.perf_counter()
             found[name] = detector.detect(image)
             self.seconds[name] += time.perf_counter() - start
-        group, squares = found[NANODET], found[BLAZEPOSE]
-        close = CLOSE_UP * max(image.shape[:2])
-        together = second_opinion(group, squares), second_opinion(group, squares, close)
-        return found | dict(zip(WAYS[2:], together, strict=True))
+        return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--num", type=positive, default=200, help="rendered pictures")
     add("--seed", type=whole, default=0)
     add("--no-photos", dest="photos", action="store_false", help="rendered pictures only")
+    add("--no-bodies", dest="bodies", action="store_false", help="detectors only")
     add("--wheels", type=Path, help="folder of wheels with photos; the others are downloaded")
     add("--thresholds", action="store_true", help="try other thresholds on half A")
     add("--threads", type=positive, help="of torch; default: its own choice")
@@ -134,9 +134,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    both = {NANODET: NanoDetPersonDetector.load(), BLAZEPOSE: BlazePosePersonDetector.load()}
-    detectors = Detectors(both)
-    rendered = look_at_rendered(detectors, GroupPictures(args.seed), args.num)
+    both = {EVERYBODY: EverybodyDetector.load(), BLAZEPOSE: BlazePosePersonDetector.load()}
+    detectors, predictor = Detectors(both), Predictor.load(device="cpu") if args.bodies else None
+    rendered = look_at_rendered(detectors, predictor, GroupPictures(args.seed), args.num)
     halves = {"rendered A": rendered[::2], "rendered B": rendered[1::2]}
     milliseconds = {n: 1000 * s / args.num for n, s in detectors.seconds.items()}
     if args.photos:
@@ -150,7 +150,9 @@ def main(argv: list[str] | None = None) -> int:
     print_scores(counts)
     bins = recall_of_bins(rendered)
     print_bins(bins)
-    result: dict[str, Any] = counts | {"by height and visible share": bins}
+    bodies = bodies_of(halves) if args.bodies else {}
+    print_bodies(bodies)
+    result: dict[str, Any] = counts | {"bodies": bodies} | {"by height and visible share": bins}
     if args.thresholds:
         chosen = {name: pictures for name, pictures in halves.items() if name.endswith("A")}
         tried = try_thresholds(both, chosen)
@@ -164,8 +166,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def look_at_rendered(detectors: Detectors, pictures: GroupPictures, num: int) -> list[Picture]:
-    """Render groups and show them to the detectors."""
+def look_at_rendered(
+    detectors: Detectors, predictor: Predictor | None, pictures: GroupPictures, num: int
+) -> list[Picture]:
+    """Render groups and show them to the detectors, and to the predictor if there is one."""
     looked = []
     for index in tqdm(range(num), disable=None):
         rendered = pictures[index]
@@ -173,7 +177,12 @@ def look_at_rendered(detectors: Detectors, pictures: GroupPictures, num: int) ->
         people = [person for person in rendered.people if person.box]
         targets = [target(person) for person in people]
         found = detectors.find(rendered.image)
-        looked.append(Picture(rendered.image, targets, found, people))
+        bodies = []
+        if predictor is not None:
+            bodies = body_errors(
+                predictor, rendered.image, rendered.focal, found[EVERYBODY], targets, people
+            )
+        looked.append(Picture(rendered.image, targets, found, people, bodies))
     return looked
 
 
@@ -191,8 +200,8 @@ def look_at_photos(
 
 
 def scores(pictures: Sequence[Picture]) -> dict[str, dict[str, float]]:
-    """Return the counts of each of `WAYS`."""
-    result = {name: Score() for name in WAYS}
+    """Return the counts of each detector."""
+    result = {name: Score() for name in (EVERYBODY, BLAZEPOSE)}
     for picture in pictures:
         for name, score in result.items():
             score.add(picture.found[name], picture)
@@ -201,7 +210,7 @@ def scores(pictures: Sequence[Picture]) -> dict[str, dict[str, float]]:
 
 def recall_of_bins(pictures: Sequence[Picture]) -> dict[str, dict[str, list[int]]]:
     """Return found people and all, of both detectors, by how large and how visible they are."""
-    rows = {name: [] for name in (NANODET, BLAZEPOSE)}
+    rows = {name: [] for name in (EVERYBODY, BLAZEPOSE)}
     for picture in pictures:
         for name, people in rows.items():
             hit = {number for _, number in match(picture.found[name], picture.targets).hits}
@@ -250,6 +259,22 @@ def print_scores(result: dict[str, dict[str, dict[str, float]]]) -> None:
             )
 
 
+def bodies_of(halves: Mapping[str, Sequence[Picture]]) -> dict[str, dict[str, float]]:
+    """Return the errors of the bodies in each half that has any."""
+    errors = {
+        name: [error for picture in pictures for error in picture.bodies]
+        for name, pictures in halves.items()
+    }
+    return {name: summary(found) for name, found in errors.items() if found}
+
+
+def print_bodies(bodies: dict[str, dict[str, float]]) -> None:
+    """Print the errors of the bodies in each half."""
+    for name, numbers in bodies.items():
+        values = ", ".join(f"{key} {value:.4g}" for key, value in numbers.items())
+        print(f"{name}, bodies: {values}")
+
+
 def print_bins(bins: dict[str, dict[str, list[int]]]) -> None:
     """Print how many of whom both detectors find."""
     for key, counts in bins.items():
@@ -264,13 +289,13 @@ def print_thresholds(result: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 def draw_sheet(pictures: Sequence[Picture]) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw the pictures in which NanoDet makes most mistakes, in rows of five.
+    """Draw the pictures in which the demo's detector makes most mistakes, in rows of five.
 
-    Green: people who count; yellow: the others; red: NanoDet; blue: BlazePose.
+    Green: people who count; yellow: the others; red: the demo's detector; blue: BlazePose.
     """
 
     def mistakes(picture: Picture) -> int:
-        matching = match(picture.found[NANODET], picture.targets)
+        matching = match(picture.found[EVERYBODY], picture.targets)
         missed = sum(target.counts for target in picture.targets) - len(matching.hits)
         return missed + len(matching.false)
 
@@ -279,7 +304,7 @@ def draw_sheet(pictures: Sequence[Picture]) -> UInt8[np.ndarray, "h w 3"]:
         zoom = TILE / max(picture.size)
         boxes = [(d.box, BLUE) for d in picture.found[BLAZEPOSE]]
         boxes += [(t.box, GREEN if t.counts else YELLOW) for t in picture.targets]
-        boxes += [(d.box, RED) for d in picture.found[NANODET]]
+        boxes += [(d.box, RED) for d in picture.found[EVERYBODY]]
         tile = np.zeros((TILE, TILE, 3), np.uint8)
         small = cv2.resize(picture.image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
         tile[: small.shape[0], : small.shape[1]] = small[:TILE, :TILE]

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from smpler.utils.drawing.rasterizer import Fragments, interpolate, rasterize
 from smpler.utils.geometry import vertex_normals
 from smpler.utils.joints import KEYPOINT_BONES, KEYPOINT_NAMES
-from smpler.utils.rasterizer import Fragments, interpolate, rasterize
 
 Color = tuple[float, float, float]
 """sRGB in [0, 1]."""
 
 Rasterizer = Callable[..., Fragments]
-"""`smpler.utils.rasterizer.rasterize`, or another with its contract."""
+"""`smpler.utils.drawing.rasterizer.rasterize`, or another with its contract."""
 
 MESH_COLOR = (0.93, 0.68, 0.62)
 SUPERSAMPLING = 2
@@ -53,25 +53,20 @@ def overlay(
     people: Sequence[Float[np.ndarray, "v 3"]],
     faces: Int[np.ndarray, "f 3"],
     colors: Sequence[Color],
-    distances: Sequence[float] | None = None,
     rasterizer: Rasterizer = rasterize,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw people over a photo of the same size; the nearest covers the others.
+    """Draw people over a photo of the same size; later ones cover earlier ones.
 
     Args:
         image: RGB; pixels that no body covers come back as they are.
         people: vertices of each person, in pixels as the module's docstring says.
         faces: the triangles, the same for all.
         colors: one for each person.
-        distances: of each person from the camera, any unit; None draws in the given order.
         rasterizer: finds the triangle at each pixel.
     """
-    order = range(len(people))
-    if distances is not None:
-        order = sorted(order, key=lambda number: -distances[number])
     drawn = image.copy()
-    for number in order:
-        _draw_over(drawn, people[number], faces, colors[number], rasterizer)
+    for vertices, color in zip(people, colors, strict=True):
+        _draw_over(drawn, vertices, faces, color, rasterizer)
     return drawn
 
 

@@ -4,20 +4,19 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import groups
-from benchmarks.group_matching import (
+from benchmarks.groups import __main__ as groups
+from benchmarks.groups.matching import (
     Matching,
     Target,
-    common_area,
     iou,
     is_prominent,
     match,
-    second_opinion,
     square_round,
 )
-from benchmarks.group_photos import CHOOSING, JUDGING
-from benchmarks.group_scenes import Group, GroupPictures, Person
+from benchmarks.groups.photos import CHOOSING, JUDGING
+from benchmarks.groups.scenes import Group, GroupPictures, Person
 from smpler.models.detectors import Detection
+from smpler.models.detectors.everybody import common_area
 from smpler.models.detectors.person import BlazePoseDetection
 from smpler.utils.image import CROP_SIZE
 
@@ -152,13 +151,6 @@ def test_squares_are_compared_with_the_whole_body():
     assert iou(box(0, 0, 2, 2), box(1, 1, 2, 2)) == pytest.approx(1 / 7)
 
 
-def test_second_opinion_adds_those_whom_nobody_else_sees():
-    group = [seen(0, 0, 20, 50)]
-    same, new, small = square(-10, 0, 50), square(100, 0, 200), square(400, 0, 50)
-    assert second_opinion(group, [same, new, small]) == [*group, new, small]
-    assert second_opinion(group, [same, new, small], min_side=100) == [*group, new]
-
-
 def test_nobody_is_nearer_to_the_middle_and_larger_than_who_is_prominent():
     middle, larger, aside = box(40, 40, 20, 20), box(20, 20, 30, 40), box(0, 0, 25, 25)
     targets = [
@@ -195,12 +187,12 @@ def test_command_writes_numbers_and_sheet(pictures, tmp_path, capsys, monkeypatc
             return []
 
     monkeypatch.setattr(groups, "GroupPictures", lambda seed: pictures)
-    monkeypatch.setattr(groups, "NanoDetPersonDetector", Nobody)
+    monkeypatch.setattr(groups, "EverybodyDetector", Nobody)
     monkeypatch.setattr(groups, "BlazePosePersonDetector", Nobody)
     paths = [f"--json={tmp_path / 'numbers.json'}", f"--sheet={tmp_path / 'sheet.png'}"]
-    assert groups.main(["--num", "2", "--no-photos", *paths]) == 0
+    assert groups.main(["--num", "2", "--no-photos", "--no-bodies", *paths]) == 0
     result = json.loads((tmp_path / "numbers.json").read_text())
-    assert result["rendered A"]["nanodet"]["recall"] == 0
-    assert result["rendered A"]["nanodet"]["people"] > 0
+    assert result["rendered A"]["everybody"]["recall"] == 0
+    assert result["rendered A"]["everybody"]["people"] > 0
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     assert "rendered B, blazepose" in capsys.readouterr().out

@@ -1,0 +1,85 @@
+"""Everybody in a photo: NanoDet's boxes, and BlazePose's detector for close-ups."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from smpler.models.detectors import Detection, PersonDetector
+from smpler.models.detectors.nanodet import SCORE_THRESHOLD, NanoDetPersonDetector
+from smpler.models.detectors.person import BlazePosePersonDetector
+from smpler.utils.image import Box
+
+MIN_LENGTH, PHOTO_SIDE = 64, 1280
+"""Whose box is shorter than so many pixels, once the photo's longer side is at most PHOTO_SIDE, is
+too small to be estimated."""
+CLOSE_UP = 0.5
+"""Longer side of a person in longer sides of the photo, from which on it is a close-up."""
+SAME_PERSON = 0.5
+"""Share of the smaller of two boxes in the other from which on both are one person, when different
+detectors drew them: BlazePose's squares hold the whole body, what is hidden included."""
+
+
+@dataclass(frozen=True)
+class EverybodyDetector:
+    """Finds everybody who is large enough to be estimated.
+
+    Args:
+        group: finds people in groups; its boxes are of the visible body.
+        close_up: finds people near the camera; its boxes are of the whole body.
+    """
+
+    group: PersonDetector
+    close_up: PersonDetector
+
+    @classmethod
+    def load(cls, device: str | torch.device = "cpu") -> "EverybodyDetector":
+        """Return the detector with the shipped weights."""
+        return cls(
+            NanoDetPersonDetector.load(device=device), BlazePosePersonDetector.load(device=device)
+        )
+
+    def detect(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        score_threshold: float = SCORE_THRESHOLD,
+        max_people: int | None = None,
+    ) -> list[Detection]:
+        """Return the people in an RGB photo, best score first; nobody twice.
+
+        A close-up is looked at by both detectors, and so is a photo in which the first finds
+        nobody. Whom the second one alone sees is added.
+
+        Args:
+            image: the photo.
+            score_threshold: of the group's detector; the other one has its own.
+            max_people: how many at most.
+        """
+        longer = max(image.shape[:2])
+        least = MIN_LENGTH * max(1.0, longer / PHOTO_SIDE)
+        people = [
+            person
+            for person in self.group.detect(image, score_threshold)
+            if max(person.box[2:]) >= least
+        ]
+        if not people or any(max(person.box[2:]) >= CLOSE_UP * longer for person in people):
+            least = CLOSE_UP * longer if people else least
+            people += [
+                square
+                for square in self.close_up.detect(image)
+                if square.box[2] >= least and not any(is_same(square, one) for one in people)
+            ]
+        return sorted(people, key=lambda person: -person.score)[:max_people]
+
+
+def is_same(one: Detection, other: Detection) -> bool:
+    """Say whether boxes of different detectors are of one person."""
+    smaller = min(one.box[2] * one.box[3], other.box[2] * other.box[3])
+    return common_area(one.box, other.box) >= SAME_PERSON * smaller
+
+
+def common_area(a: Box, b: Box) -> float:
+    """Return the area of the intersection of two boxes, square pixels."""
+    width, height = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(width, 0.0) * max(height, 0.0)

@@ -1,0 +1,228 @@
+"""What a landmark detector sees of each person in a photo, and how far it is to be trusted.
+
+Each look is limited to the surroundings of the person's box, with other people made black. What is
+then still seen outside the box counts nothing, nor does what is hardly visible or outside the
+photo.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from smpler.models.detectors import LandmarkDetector, Landmarks
+from smpler.models.fitting import FACE_IN_HEAD, POINT_NAMES, Evidence
+from smpler.models.smpl import Estimate
+from smpler.utils.image import Box, CropWindow
+from smpler.utils.isolation import grown, isolated_part
+from smpler.utils.joints import SMPL_NAMES
+
+PERSON_PER_SKELETON = 1.1
+"""Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
+them."""
+TRUSTED_MARGIN = 0.1
+"""Landmarks count up to so far from the person's box, longer sides of the box."""
+SAME_BODY = 0.15
+"""Mean distance between two people's landmarks by the longer side of the smaller box, below which
+both are of one body."""
+MIN_VISIBILITY = 0.5
+"""Landmarks that are less visible count nothing."""
+PLAIN = 0.9
+"""Score from which on a picture plainly shows a person."""
+_BOTH_HIPS, _BOTH_SHOULDERS = ("L_Hip", "R_Hip"), ("L_Shoulder", "R_Shoulder")
+POINTS_ROUND = {
+    "Pelvis": _BOTH_HIPS,
+    **{f"Spine{number}": (*_BOTH_HIPS, *_BOTH_SHOULDERS) for number in (1, 2, 3)},
+    "Neck": _BOTH_SHOULDERS,
+    "Head": tuple(FACE_IN_HEAD),
+}
+"""The landmarks round joints that have none of their own."""
+_HIPS, _SHOULDERS = (
+    [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
+)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is seen of some people; L landmarks."""
+
+    evidence: Evidence
+    """What the bodies can be fitted to."""
+    visibility: Float[Tensor, "b l"]
+    """How sure the detector is to see each of the evidence's landmarks, [0, 1]; 0 where it is
+    outside the photo."""
+    hidden: dict[int, int]
+    """Who was taken for whom at the first look: by numbers, the one and the other. The other one's
+    box was black at the second look."""
+    presence: Float[Tensor, "b"]
+    """How sure the detector is that somebody is there, [0, 1]; 0 where it recognises nobody."""
+
+
+def observe(
+    estimate: Estimate,
+    photo: UInt8[np.ndarray, "h w 3"],
+    windows: Sequence[CropWindow],
+    boxes: Sequence[Box],
+    detector: LandmarkDetector,
+    others: Sequence[Box] = (),
+) -> Observation:
+    """Look for the landmarks of people where they were estimated to be.
+
+    Args:
+        estimate: of the people.
+        photo: RGB.
+        windows: of the estimates' crops.
+        boxes: of the people, photo pixels.
+        detector: of the landmarks.
+        others: boxes of further people, who are not looked for.
+    """
+    known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
+    joints = [
+        window.to_photo(joints.cpu().double().numpy())
+        for window, joints in zip(windows, estimate.joints_2d, strict=True)
+    ]
+
+    def look(number: int, hidden: Sequence[Box] = ()) -> Landmarks | None:
+        around = [box for other, box in enumerate(boxes) if other != number]
+        part = isolated_part(photo, boxes[number], [*around, *others], hidden)
+        return _look(part, boxes[number], joints[number], detector)
+
+    found = [look(number) for number in range(len(windows))]
+    hidden = dict(_seen_twice(found, boxes))
+    for number, owner in hidden.items():
+        # once more, without the one whose landmarks these are
+        again = look(number, hidden=[boxes[owner]])
+        found[number] = None if is_same(again, found[owner], boxes[number]) else again
+    places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
+    weights, visibility = (places.new_zeros(places.shape[:2]) for _ in range(2))
+    presence = places.new_zeros(len(windows))
+    for number, (landmarks, window, box) in enumerate(zip(found, windows, boxes, strict=True)):
+        if landmarks is None:
+            continue
+        pixels, visible = landmarks.keypoints[known], landmarks.visibility[known]
+        visible = visible * _inside(pixels, _whole(photo))
+        counts = (visible >= MIN_VISIBILITY) & _inside(pixels, grown(box, TRUSTED_MARGIN))
+        places[number] = torch.from_numpy(window.to_crop(pixels)).float()
+        visibility[number] = torch.from_numpy(visible).float()
+        weights[number] = torch.from_numpy(visible * counts).float()
+        presence[number] = landmarks.score
+    names = tuple(detector.names[number] for number in known)
+    return Observation(Evidence(names, places, weights), visibility, hidden, presence)
+
+
+def _seen_twice(found: Sequence[Landmarks | None], boxes: Sequence[Box]) -> list[tuple[int, int]]:
+    """Return who has another person's landmarks, and whose: those whose box they fill better."""
+    pairs = []
+    for first, second in combinations(range(len(boxes)), 2):
+        smaller = min(boxes[first], boxes[second], key=lambda box: max(box[2:]))
+        if is_same(found[first], found[second], smaller):
+            fills = [_filled(found[number], boxes[number]) for number in (first, second)]
+            pairs.append((first, second) if fills[0] < fills[1] else (second, first))
+    return pairs
+
+
+def is_same(one: Landmarks | None, other: Landmarks | None, box: Box) -> bool:
+    """Say whether two sets of landmarks are of one body, of the size of a box."""
+    if one is None or other is None:
+        return False
+    shown = (one.visibility >= MIN_VISIBILITY) & (other.visibility >= MIN_VISIBILITY)
+    if not shown.any():
+        return False
+    away = np.linalg.norm(one.keypoints[shown] - other.keypoints[shown], axis=1)
+    return bool(away.mean() < SAME_BODY * max(box[2:]))
+
+
+def _filled(landmarks: Landmarks | None, box: Box) -> float:
+    """Return the intersection over union of a box with that of the visible landmarks."""
+    if landmarks is None or not (landmarks.visibility >= MIN_VISIBILITY).any():
+        return 0.0
+    shown = landmarks.keypoints[landmarks.visibility >= MIN_VISIBILITY]
+    corner, size = shown.min(axis=0), np.ptp(shown, axis=0)
+    low = np.maximum(corner, box[:2])
+    high = np.minimum(corner + size, np.add(box[:2], box[2:]))
+    common = np.prod((high - low).clip(min=0))
+    return float(common / (np.prod(size) + box[2] * box[3] - common))
+
+
+def shows_one_person(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector) -> float:
+    """Return how sure a landmark detector is that a picture as a whole shows a person.
+
+    0 unless that is plain: the score is at least PLAIN, and most landmarks are seen in the picture.
+    """
+    height, width = image.shape[:2]
+    middle, up = np.array([width / 2, height / 2]), np.array([0.0, -1.0])
+    found = detector.find(image, middle, up, max(width, height) / 2)
+    if found is None or found.score < PLAIN:
+        return 0.0
+    seen = (found.visibility >= MIN_VISIBILITY) & _inside(found.keypoints, _whole(image))
+    return found.score if seen.mean() >= 0.5 else 0.0
+
+
+def confidence(seen: Observation, names: Sequence[str]) -> Float[Tensor, "b n"]:
+    """Return how sure the detector is to see joints, [0, 1].
+
+    A joint that no landmark is at has the mean confidence of those round it.
+
+    Args:
+        seen: of some people.
+        names: of joints, SMPL's or of the evaluated keypoints.
+    """
+    known = seen.evidence.names
+    columns = [
+        seen.visibility[:, [known.index(x) for x in landmarks_round(name) if x in known]].mean(
+            dim=1
+        )
+        for name in names
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def landmarks_round(name: str) -> tuple[str, ...]:
+    """Return the landmarks at or round a joint."""
+    side, _, part = name.rpartition("_")
+    if name in POINTS_ROUND:
+        return POINTS_ROUND[name]
+    nearest = {"Foot": "Ankle", "Hand": "Wrist", "Collar": "Shoulder"}
+    return (f"{side}_{nearest.get(part, part)}",)
+
+
+def _look(
+    part: tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2"], float],
+    box: Box,
+    joints: Float[np.ndarray, "24 2"],
+    detector: LandmarkDetector,
+) -> Landmarks | None:
+    """Look for one person's landmarks where they were estimated to be, else in the whole box.
+
+    Args:
+        part: of the photo, see `isolated_part`.
+        box: of the person, photo pixels.
+        joints: where the person's are estimated to be, photo pixels.
+        detector: of the landmarks.
+    """
+    image, corner, zoom = part
+    hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
+    radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
+    middle = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
+    for start, up, extent in (
+        (hip, shoulders - hip, radius),
+        (middle, np.array([0.0, -1.0]), max(box[2:]) / 2),
+    ):
+        found = detector.find(image, zoom * (start - corner), zoom * up, float(zoom * extent))
+        if found is not None:
+            return Landmarks(found.keypoints / zoom + corner, found.visibility, found.score)
+    return None
+
+
+def _whole(image: UInt8[np.ndarray, "h w 3"]) -> Box:
+    return 0.0, 0.0, float(image.shape[1]), float(image.shape[0])
+
+
+def _inside(points: Float[np.ndarray, "n 2"], box: Box) -> Bool[np.ndarray, "n"]:
+    """Say which points lie in a box."""
+    x, y, width, height = box
+    return np.all((points >= [x, y]) & (points < [x + width, y + height]), axis=1)

@@ -1,0 +1,75 @@
+"""Who is taken of those whom two detectors see."""
+
+import numpy as np
+import pytest
+
+from smpler.models.detectors import Detection
+from smpler.models.detectors.everybody import EverybodyDetector, common_area, is_same
+from smpler.utils.image import read_image
+from smpler.utils.paths import SAMPLES
+
+
+class Seer:
+    def __init__(self, *people: tuple[float, ...]):
+        self.people, self.looks = [Detection(p[:4], p[4]) for p in people], 0
+
+    def detect(self, image, score_threshold=0.5, max_people=None):
+        self.looks += 1
+        return self.people
+
+
+def found(group: Seer, close_up: Seer, size=(1280, 720), **arguments) -> list[tuple]:
+    photo = np.zeros((size[1], size[0], 3), np.uint8)
+    return [p.box for p in EverybodyDetector(group, close_up).detect(photo, **arguments)]
+
+
+SMALL, LARGE = (100.0, 100.0, 90.0, 200.0, 0.6), (500.0, 20.0, 400.0, 690.0, 0.7)
+
+
+def test_groups_of_small_people_are_not_looked_at_twice():
+    close_up = Seer((900.0, 100.0, 200.0, 200.0, 0.9))
+    assert found(Seer(SMALL), close_up) == [SMALL[:4]] and close_up.looks == 0
+
+
+def test_who_is_too_small_to_be_estimated_is_left_out():
+    few_pixels, enough = (10.0, 10.0, 20.0, 63.0, 0.9), (50.0, 10.0, 20.0, 64.0, 0.8)
+    assert found(Seer(few_pixels, enough), Seer()) == [enough[:4]]
+    assert found(Seer(few_pixels, enough), Seer(), size=(2560, 1440)) == []
+    lying = (200.0, 10.0, 70.0, 20.0, 0.8)
+    assert found(Seer(lying), Seer()) == [lying[:4]]
+
+
+def test_a_close_up_is_looked_at_twice_and_whom_both_see_is_one():
+    same, other = (400.0, -100.0, 800.0, 800.0, 0.9), (0.0, 0.0, 700.0, 700.0, 0.8)
+    assert found(Seer(LARGE), Seer(same)) == [LARGE[:4]]
+    besides = (0.0, 30.0, 690.0, 690.0, 0.65)
+    narrow = (760.0, 20.0, 400.0, 690.0, 0.7)
+    assert found(Seer(narrow), Seer(besides)) == [narrow[:4], besides[:4]]
+    assert found(Seer(LARGE), Seer((0.0, 0.0, 300.0, 300.0, 0.99))) == [LARGE[:4]], other
+
+
+def test_nobody_at_first_is_a_second_look_that_takes_small_people_too():
+    assert found(Seer(), Seer(SMALL)) == [SMALL[:4]]
+    assert found(Seer(), Seer()) == []
+
+
+def test_the_best_score_comes_first_and_the_number_is_bounded():
+    assert found(Seer(SMALL, LARGE), Seer()) == [LARGE[:4], SMALL[:4]]
+    assert found(Seer(SMALL, LARGE), Seer(), max_people=1) == [LARGE[:4]]
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [((0, 0, 10, 10), 100), ((5, 5, 10, 10), 25), ((10, 0, 5, 5), 0)]
+)
+def test_common_area(other, expected):
+    box = (0.0, 0.0, 10.0, 10.0)
+    other = tuple(map(float, other))
+    assert common_area(box, other) == common_area(other, box) == expected
+    assert is_same(Detection(box, 1.0), Detection(other, 1.0)) == (expected >= 50)
+
+
+def test_the_shipped_detectors_find_everybody_in_the_samples():
+    detector = EverybodyDetector.load()
+    counts = {path.name: len(detector.detect(read_image(path))) for path in SAMPLES.glob("im0*")}
+    expected = dict.fromkeys(counts, 1) | {"im02.jpg": 2}
+    assert counts == expected
