@@ -81,9 +81,8 @@ def check_installed(environment: Path, place: Path) -> None:
     """Use Python and the console command as a user does."""
     lines = run(environment / "python", "-c", PREDICT, cwd=place).splitlines()
     assert lines[-2:] == PREDICTED, lines
-    assert "im01.png: 1 person -> outputs/im01_out.png" in run(
-        environment / "smpler", "im01.png", "--device", "cpu", cwd=place
-    )
+    line = run(environment / "smpler", "im01.png", "--device", "cpu", cwd=place)
+    assert line.startswith("im01.png: 1 person, ") and "-> outputs/im01_out.png" in line, line
     assert (place / "outputs" / "im01_0.glb").is_file()
     assert run(environment / "smpler", "--version", cwd=place) == f"SMPLer {smpler.__version__}\n"
 

@@ -23,11 +23,16 @@ class Detection:
     """Confidence in [0, 1]."""
 
 
+CERTAIN = 0.5
+"""Score from which on a detection is taken to be a person: a large one counts before a sure one."""
+
+
 def prominence(detections: Sequence[Detection], image_size: tuple[int, int]) -> list[int]:
     """Return the numbers of the people of a photo, the most prominent first.
 
-    Prominence is the area of the box within the photo, times closeness, times the score. Closeness
-    falls linearly from 1 in the middle of the photo to 0 in its corners. Equals keep their order.
+    Prominence is the area of the box within the photo, times closeness, times certainty. Closeness
+    falls linearly from 1 in the middle of the photo to 0 in its corners; certainty is 1 for scores
+    of CERTAIN and more, and proportional to the score below. Equals keep their order.
 
     Args:
         detections: of one photo.
@@ -39,7 +44,7 @@ def prominence(detections: Sequence[Detection], image_size: tuple[int, int]) -> 
         corner, extent = np.split(np.array(detection.box, float), 2)
         low, high = np.clip([corner, corner + extent], 0, size)
         away = np.linalg.norm((low + high - size) / 2) / (np.linalg.norm(size) / 2)
-        return float(np.prod(high - low) * (1 - away) * detection.score)
+        return float(np.prod(high - low) * (1 - away) * min(detection.score / CERTAIN, 1))
 
     values = [of(detection) for detection in detections]
     return sorted(range(len(values)), key=lambda number: -values[number])

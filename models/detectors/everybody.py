@@ -1,4 +1,4 @@
-"""Everybody in a photo: NanoDet's boxes, and BlazePose's detector for close-ups."""
+"""Everybody in a photo: NanoDet's boxes, and those whom BlazePose's detector alone sees."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,6 @@ from smpler.utils.image import Box
 MIN_LENGTH, PHOTO_SIDE = 64, 1280
 """Whose box is shorter than so many pixels, once the photo's longer side is at most PHOTO_SIDE, is
 too small to be estimated."""
-CLOSE_UP = 0.5
-"""Longer side of a person in longer sides of the photo, from which on it is a close-up."""
 SAME_PERSON = 0.5
 """Share of the smaller of two boxes in the other from which on both are one person, when different
 detectors drew them: BlazePose's squares hold the whole body, what is hidden included."""
@@ -27,7 +25,7 @@ class EverybodyDetector:
 
     Args:
         group: finds people in groups; its boxes are of the visible body.
-        close_up: finds people near the camera; its boxes are of the whole body.
+        close_up: finds people near the camera, in any pose; its boxes are of the whole body.
     """
 
     group: PersonDetector
@@ -48,8 +46,7 @@ class EverybodyDetector:
     ) -> list[Detection]:
         """Return the people in an RGB photo, best score first; nobody twice.
 
-        A close-up is looked at by both detectors, and so is a photo in which the first finds
-        nobody. Whom the second one alone sees is added.
+        Whom both detectors see has the group's box.
 
         Args:
             image: the photo.
@@ -63,13 +60,11 @@ class EverybodyDetector:
             for person in self.group.detect(image, score_threshold)
             if max(person.box[2:]) >= least
         ]
-        if not people or any(max(person.box[2:]) >= CLOSE_UP * longer for person in people):
-            least = CLOSE_UP * longer if people else least
-            people += [
-                square
-                for square in self.close_up.detect(image)
-                if square.box[2] >= least and not any(is_same(square, one) for one in people)
-            ]
+        people += [
+            square
+            for square in self.close_up.detect(image)
+            if square.box[2] >= least and not any(is_same(square, one) for one in people)
+        ]
         return sorted(people, key=lambda person: -person.score)[:max_people]
 
 

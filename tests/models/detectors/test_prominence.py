@@ -15,7 +15,7 @@ def seen(x: float, y: float, width: float, height: float, score: float = 0.8) ->
     [
         seen(450, 200, 100, 100),  # smaller
         seen(850, 150, 100, 200),  # farther from the middle
-        seen(*MIDDLE, score=0.7),  # less sure
+        seen(*MIDDLE, score=0.4),  # doubtful
         seen(900, 0, 5000, 500),  # large only outside the photo
     ],
 )
@@ -23,6 +23,10 @@ def test_large_central_and_sure_people_come_first(other):
     person = seen(*MIDDLE)
     assert prominence([person, other], SIZE) == [0, 1]
     assert prominence([other, person], SIZE) == [1, 0]
+
+
+def test_of_certain_people_the_larger_one_comes_first_whatever_the_score():
+    assert prominence([seen(*MIDDLE, score=0.99), seen(440, 150, 120, 200, 0.55)], SIZE) == [1, 0]
 
 
 def test_a_small_person_in_the_middle_is_behind_a_large_one_beside():
