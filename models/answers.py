@@ -20,8 +20,8 @@ FARTHEST, UNSEEN, HALF = 0.3, 0.15, 0.1
 """Distances from which `qualities` are made, crop coordinates; chosen on the rendered groups' half
 A."""
 LOW_QUALITY = 0.4
-"""Below it, the answer is said to be of low quality: on the rendered groups' half A these are a
-fifth of the people, whose mean error is above 140 mm, that of the others 90 mm."""
+"""Below it, an answer is said to be of low quality. On the rendered groups' half A these are 6 % of
+the people, with a mean error of 205 mm; that of the others is 97 mm."""
 
 
 @dataclass(frozen=True)
