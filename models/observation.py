@@ -30,9 +30,13 @@ SAME_BODY = 0.15
 """Mean distance between two people's landmarks by the longer side of the smaller box, below which
 both are of one body."""
 MIN_VISIBILITY = 0.5
-"""Landmarks that are less visible count nothing."""
-PLAIN = 0.9
-"""Score from which on a picture plainly shows a person."""
+"""Landmarks that are less visible are taken to be hidden, and count nothing."""
+CUT_MARGIN, CUT_VISIBILITY = 0.1, 0.9
+"""Who reaches the photo's border may be cut off by it, and limbs outside are then seen squeezed in:
+landmarks so near that border, longer sides of the box, must be so visible."""
+PLAIN = 0.98
+"""Score from which on a picture plainly shows a person. Of 60 empty scenes one had 0.968, others
+less than 0.5; of 13 crops of people in photos, twelve had 0.988 and more."""
 _BOTH_HIPS, _BOTH_SHOULDERS = ("L_Hip", "R_Hip"), ("L_Shoulder", "R_Shoulder")
 POINTS_ROUND = {
     "Pelvis": _BOTH_HIPS,
@@ -105,7 +109,8 @@ def observe(
             continue
         pixels, visible = landmarks.keypoints[known], landmarks.visibility[known]
         visible = visible * _inside(pixels, _whole(photo))
-        counts = (visible >= MIN_VISIBILITY) & _inside(pixels, grown(box, TRUSTED_MARGIN))
+        needed = np.where(_at_a_cut(pixels, box, photo), CUT_VISIBILITY, MIN_VISIBILITY)
+        counts = (visible >= needed) & _inside(pixels, grown(box, TRUSTED_MARGIN))
         places[number] = torch.from_numpy(window.to_crop(pixels)).float()
         visibility[number] = torch.from_numpy(visible).float()
         weights[number] = torch.from_numpy(visible * counts).float()
@@ -216,6 +221,18 @@ def _look(
         if found is not None:
             return Landmarks(found.keypoints / zoom + corner, found.visibility, found.score)
     return None
+
+
+def _at_a_cut(
+    points: Float[np.ndarray, "n 2"], box: Box, photo: UInt8[np.ndarray, "h w 3"]
+) -> Bool[np.ndarray, "n"]:
+    """Say which points are near a border of the photo that a person's box reaches."""
+    near = CUT_MARGIN * max(box[2:])
+    x, y, width, height = box
+    bottom, right = photo.shape[:2]
+    edges = np.array([x, y, right - x - width, bottom - y - height])
+    away = np.concatenate([points, [right, bottom] - points], axis=1)
+    return ((edges < near / 5) & (away < near)).any(axis=1)
 
 
 def _whole(image: UInt8[np.ndarray, "h w 3"]) -> Box:

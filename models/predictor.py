@@ -142,7 +142,8 @@ class Predictor:
     def load_person_detector(self) -> PersonDetector:
         """Return what finds the people; it is loaded when it is first needed."""
         if self.person_detector is None:
-            self.person_detector = EverybodyDetector.load(device=self.device)
+            landmarks = self.load_landmark_detector()
+            self.person_detector = EverybodyDetector.load(self.device, landmarks)
         return self.person_detector
 
     def load_landmark_detector(self) -> LandmarkDetector:

@@ -1,15 +1,18 @@
 """Everybody in a photo: NanoDet's boxes, and those whom BlazePose's detector alone sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from smpler.models.detectors import Detection, PersonDetector
+from smpler.models.detectors import CERTAIN, Detection, LandmarkDetector, PersonDetector
+from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
 from smpler.models.detectors.nanodet import SCORE_THRESHOLD, NanoDetPersonDetector
 from smpler.models.detectors.person import BlazePosePersonDetector
 from smpler.utils.image import Box
+from smpler.utils.isolation import isolated_part
 
 MIN_LENGTH, PHOTO_SIDE = 64, 1280
 """Whose box is shorter than so many pixels, once the photo's longer side is at most PHOTO_SIDE, is
@@ -26,16 +29,27 @@ class EverybodyDetector:
     Args:
         group: finds people in groups; its boxes are of the visible body.
         close_up: finds people near the camera, in any pose; its boxes are of the whole body.
+        landmarks: must recognise those of whom the group's detector is not certain.
     """
 
     group: PersonDetector
     close_up: PersonDetector
+    landmarks: LandmarkDetector
 
     @classmethod
-    def load(cls, device: str | torch.device = "cpu") -> "EverybodyDetector":
-        """Return the detector with the shipped weights."""
+    def load(
+        cls, device: str | torch.device = "cpu", landmarks: LandmarkDetector | None = None
+    ) -> "EverybodyDetector":
+        """Return the detector with the shipped weights.
+
+        Args:
+            device: where the networks run.
+            landmarks: a detector that is there already; None takes the shipped one.
+        """
         return cls(
-            NanoDetPersonDetector.load(device=device), BlazePosePersonDetector.load(device=device)
+            NanoDetPersonDetector.load(device=device),
+            BlazePosePersonDetector.load(device=device),
+            landmarks or BlazePoseLandmarkDetector.load(device=device),
         )
 
     def detect(
@@ -46,7 +60,8 @@ class EverybodyDetector:
     ) -> list[Detection]:
         """Return the people in an RGB photo, best score first; nobody twice.
 
-        Whom both detectors see has the group's box.
+        Whom both detectors see has the group's box. Whom the first one doubts, or the second one
+        alone sees, the landmark detector must recognise.
 
         Args:
             image: the photo.
@@ -60,12 +75,30 @@ class EverybodyDetector:
             for person in self.group.detect(image, score_threshold)
             if max(person.box[2:]) >= least
         ]
-        people += [
+        certain = [person for person in people if person.score >= CERTAIN]
+        doubtful = [person for person in people if person.score < CERTAIN]
+        doubtful += [
             square
             for square in self.close_up.detect(image)
             if square.box[2] >= least and not any(is_same(square, one) for one in people)
         ]
+        everybody = [*certain, *doubtful]
+        people = [*certain]
+        for person in doubtful:
+            others = [other.box for other in everybody if other is not person]
+            if self._recognises(image, person.box, others):
+                people.append(person)
         return sorted(people, key=lambda person: -person.score)[:max_people]
+
+    def _recognises(
+        self, image: UInt8[np.ndarray, "h w 3"], box: Box, others: Sequence[Box]
+    ) -> bool:
+        """Say whether the landmark detector sees somebody in a box."""
+        part, corner, zoom = isolated_part(image, box, others)
+        x, y, width, height = box
+        middle = zoom * (np.array([x + width / 2, y + height / 2]) - corner)
+        up, radius = np.array([0.0, -1.0]), zoom * max(width, height) / 2
+        return self.landmarks.find(part, middle, up, radius) is not None
 
 
 def is_same(one: Detection, other: Detection) -> bool:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.groups.scenes import GroupPictures
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
 from smpler.models.fitting import points_2d
@@ -12,6 +13,7 @@ from smpler.utils.image import CropWindow, read_image
 from smpler.utils.isolation import MAX_SIDE
 from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 from smpler.utils.paths import SAMPLES
+from tests.support.samples import empty_scene
 from tests.support.standing import FITTED, WINDOW, smpl, standing
 
 __all__ = ["smpl"]  # a fixture
@@ -54,6 +56,18 @@ def test_hidden_landmarks_are_not_followed_but_their_visibility_is_told(smpl):
     assert torch.allclose(seen.visibility[0], torch.from_numpy(visibility).to(seen.visibility))
     expected = np.where(visibility < 0.5, 0, visibility)
     assert torch.allclose(seen.evidence.weights[0].double(), torch.from_numpy(expected))
+
+
+def test_landmarks_at_the_border_that_cuts_a_person_off_must_be_plainly_visible(smpl):
+    """Knees that are below the photo are seen squeezed into it."""
+    places = np.full((15, 2), 100.0)
+    places[[3, 4, 5]] = [[100.0, 215.0], [100.0, 215.0], [215.0, 100.0]]
+    visibility = np.full(15, 0.8)
+    visibility[4] = 0.95
+    cut = (20.0, 20.0, 204.0 - 8, 204.0)  # reaches the bottom, not the right
+    seen = look(smpl, Detector(places, visibility), boxes=[cut])
+    assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [3]
+    assert (seen.visibility[0, 3] - 0.8).abs() < 1e-6
 
 
 def test_landmarks_that_leave_the_persons_box_are_not_followed(smpl):
@@ -197,5 +211,6 @@ def test_a_crop_plainly_shows_one_person_and_empty_pictures_do_not():
     assert shows_one_person(crop, detector) > 0.9
     sky = np.repeat(np.linspace(80, 220, 300).astype(np.uint8)[:, None], 400, axis=1)
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
-    for empty in (np.full((300, 400, 3), 255, np.uint8), np.dstack([sky] * 3), noise):
+    square = empty_scene(GroupPictures(seed=7), 6)  # the score is 0.97
+    for empty in (np.full((300, 400, 3), 255, np.uint8), np.dstack([sky] * 3), noise, square):
         assert shows_one_person(empty, detector) == 0

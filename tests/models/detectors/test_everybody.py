@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from smpler.models.detectors import Detection
+from benchmarks.groups.scenes import GroupPictures
+from smpler.models.detectors import Detection, Landmarks
 from smpler.models.detectors.everybody import EverybodyDetector, common_area, is_same
 from smpler.utils.image import read_image
 from smpler.utils.paths import SAMPLES
+from tests.support.samples import empty_scene
 
 
 class Seer:
@@ -18,9 +20,25 @@ class Seer:
         return self.people
 
 
-def found(group: Seer, close_up: Seer, size=(1280, 720), **arguments) -> list[tuple]:
+def found(
+    group: Seer, close_up: Seer, size=(1280, 720), landmarks=None, **arguments
+) -> list[tuple]:
     photo = np.zeros((size[1], size[0], 3), np.uint8)
-    return [p.box for p in EverybodyDetector(group, close_up).detect(photo, **arguments)]
+    detector = EverybodyDetector(group, close_up, landmarks or Recogniser(True))
+    return [p.box for p in detector.detect(photo, **arguments)]
+
+
+class Recogniser:
+    """A landmark detector that sees everybody or nobody, and keeps what it was shown."""
+
+    names = ()
+
+    def __init__(self, sees: bool):
+        self.sees, self.shown = sees, []
+
+    def find(self, image, hip, up, radius):
+        self.shown.append((image, hip, up, radius))
+        return Landmarks(np.zeros((0, 2)), np.zeros(0), 1.0) if self.sees else None
 
 
 SMALL, LARGE = (100.0, 100.0, 90.0, 200.0, 0.6), (500.0, 20.0, 400.0, 690.0, 0.7)
@@ -31,6 +49,21 @@ def test_whom_either_detector_sees_is_taken():
     assert found(Seer(SMALL), Seer(beside)) == [SMALL[:4], beside[:4]]
     assert found(Seer(), Seer(SMALL)) == [SMALL[:4]]
     assert found(Seer(), Seer()) == []
+
+
+def test_whom_one_detector_doubts_or_the_other_alone_sees_must_be_recognised():
+    doubtful = (100.0, 100.0, 90.0, 200.0, 0.4)
+    alone = (900.0, 100.0, 200.0, 200.0, 0.9)
+    recognises, does_not = Recogniser(True), Recogniser(False)
+    everybody = [LARGE[:4], doubtful[:4], alone[:4]]
+    assert sorted(found(Seer(LARGE, doubtful), Seer(alone), landmarks=recognises)) == sorted(
+        everybody
+    )
+    assert found(Seer(LARGE, doubtful), Seer(alone), landmarks=does_not) == [LARGE[:4]]
+    assert len(does_not.shown) == 2, "who is certain is not looked at"
+    image, hip, up, radius = does_not.shown[0]
+    assert radius == 100 and up.tolist() == [0, -1]
+    assert np.abs(hip - [145 - 0, 200 - 40]).max() < 1.5  # in the part that begins at (0, 40)
 
 
 def test_who_is_too_small_to_be_estimated_is_left_out():
@@ -70,3 +103,10 @@ def test_the_shipped_detectors_find_everybody_in_the_samples():
     counts = {path.name: len(detector.detect(read_image(path))) for path in SAMPLES.glob("im0*")}
     expected = dict.fromkeys(counts, 1) | {"im02.jpg": 2}
     assert counts == expected
+
+
+def test_empty_rooms_and_landscapes_are_empty():
+    """Each alone was taken for a person by a detector: a room, a meadow, a square."""
+    pictures, detector = GroupPictures(seed=7), EverybodyDetector.load()
+    for number in (8, 30, 32):
+        assert detector.detect(empty_scene(pictures, number)) == [], number
