@@ -196,17 +196,19 @@ def placed_on(people: Placement, evidence: Evidence) -> Placement:
     MIN_LANDMARKS stays.
     """
     enough = ((evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS).tolist()
-    points = points_3d(people.estimate, evidence.names)
-    of_each = (points, evidence.places, people.pinhole.focal, people.pinhole.center)
-    of_each = (x.detach().cpu().double().numpy() for x in (*of_each, evidence.weights))
+    pinhole = people.pinhole
+    of_each = (points_3d(people.estimate, evidence.names), pinhole.slopes(evidence.places))
+    of_each = (*of_each, evidence.weights, pinhole.focal[:, None])
+    of_each = (x.detach().cpu().double().numpy() for x in of_each)
     translation = people.translation.clone()
-    for number, (has_enough, *one, weights) in enumerate(zip(enough, *of_each, strict=True)):
+    for number, (has_enough, *of_one) in enumerate(zip(enough, *of_each, strict=True)):
         if not has_enough:
             continue
-        (bodys, places, focal, center), factors = one, np.ones_like(weights)
+        points, slopes, weights, focal = of_one
+        solved, factors = np.zeros(3), np.ones_like(weights)
         for _ in range(NUM_REWEIGHTINGS):
-            solved = solve_translation(bodys, places, focal, center, weights * factors)
-            away = project_pinhole(bodys + solved, focal, center) - places
+            solved = solve_translation(points, slopes, 1.0, np.zeros(2), weights * factors)
+            away = focal * (project_pinhole(points + solved, 1.0, np.zeros(2)) - slopes)
             distance = np.square(away).sum(axis=1) / (LANDMARK_SCATTER * OUTLIER) ** 2
             factors = 1 / (1 + distance) ** 2  # the derivative of `pull`
         translation[number] = torch.from_numpy(solved).to(translation)

@@ -232,7 +232,7 @@ def _at_a_cut(
     bottom, right = photo.shape[:2]
     edges = np.array([x, y, right - x - width, bottom - y - height])
     away = np.concatenate([points, [right, bottom] - points], axis=1)
-    return ((edges < near / 5) & (away < near)).any(axis=1)
+    return np.any((edges < near / 5) & (away < near), axis=1)
 
 
 def _whole(image: UInt8[np.ndarray, "h w 3"]) -> Box:

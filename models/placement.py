@@ -22,8 +22,8 @@ from smpler.utils.image import CropWindow
 class Pinhole:
     """The full-image camera in the crop coordinates of each person."""
 
-    focal: Float[Tensor, "b"]
-    """Crop coordinates by x / z."""
+    focal: Float[Tensor, "b 2"]
+    """Crop coordinates by x / z, and by y / z: windows of whole pixels are not quite square."""
     center: Float[Tensor, "b 2"]
     """The principal point, crop coordinates."""
 
@@ -34,12 +34,15 @@ class Pinhole:
         """Return the camera of a photo, whose principal point is its middle.
 
         Args:
-            windows: of the people's crops, squares.
+            windows: of the people's crops.
             image_size: width and height of the photo, pixels.
             focal_length: pixels.
         """
         middle = np.array(image_size) / 2
-        focal = [2 * focal_length / window.width for window in windows]
+        focal = [
+            [2 * focal_length / side for side in (window.width, window.height)]
+            for window in windows
+        ]
         center = np.array([window.to_crop(middle) for window in windows]).reshape(-1, 2)
         return cls(torch.tensor(focal), torch.from_numpy(center).float())
 
@@ -52,11 +55,16 @@ class Pinhole:
     ) -> Float[Tensor, "b n 2"]:
         """Return the crop coordinates of points that are moved by a translation, metres."""
         placed = points + translation[:, None]
-        return self.focal[:, None, None] * placed[..., :2] / placed[..., 2:] + self.center[:, None]
+        return self.focal[:, None] * placed[..., :2] / placed[..., 2:] + self.center[:, None]
+
+    def slopes(self, places: Float[Tensor, "b n 2"]) -> Float[Tensor, "b n 2"]:
+        """Return x / z and y / z of what is seen at crop coordinates."""
+        return (places - self.center[:, None]) / self.focal[:, None]
 
     def rays(self) -> Float[Tensor, "b 3"]:
         """Return the directions in which the crops' middles lie, of length 1, camera frame."""
-        return F.normalize(F.pad(-self.center / self.focal[:, None], (0, 1), value=1.0), dim=1)
+        middles = self.slopes(torch.zeros_like(self.center)[:, None])[:, 0]
+        return F.normalize(F.pad(middles, (0, 1), value=1.0), dim=1)
 
 
 @dataclass(frozen=True)
@@ -88,15 +96,11 @@ def place(smpl: SMPL, estimate: Estimate, pinhole: Pinhole, turn: bool) -> Place
         root = rotation_from_axis(pinhole.rays()) @ rotmat[:, 0]
         rotmat = torch.cat([root[:, None], rotmat[:, 1:]], dim=1)
     joints = smpl.skeleton(rotmat, estimate.betas)[0] if turn else estimate.joints
+    of_each = (joints, pinhole.slopes(estimate.joints_2d))
+    of_each = (x.detach().cpu().double().numpy() for x in of_each)
     translation = [
-        solve_translation(points, places, focal, center)
-        for points, places, focal, center in zip(
-            *(
-                x.detach().cpu().double().numpy()
-                for x in (joints, estimate.joints_2d, pinhole.focal, pinhole.center)
-            ),
-            strict=True,
-        )
+        solve_translation(points, slopes, 1.0, np.zeros(2))
+        for points, slopes in zip(*of_each, strict=True)
     ]
     translation = torch.from_numpy(np.array(translation).reshape(-1, 3)).to(estimate.cam)
     if turn:
@@ -122,13 +126,13 @@ def with_pinhole(
     estimate: Estimate, translation: Float[Tensor, "b 3"], pinhole: Pinhole
 ) -> Placement:
     """Return posed bodies as the camera sees them; the cameras of the estimate are replaced."""
-    scale = pinhole.focal / (translation[:, 2] + estimate.joints[:, 0, 2])
-    cam = torch.cat([scale[:, None], translation[:, :2] + pinhole.center / scale[:, None]], dim=1)
-    keypoints = estimate.keypoints_3d
+    joints_2d, keypoints = pinhole.project(estimate.joints, translation), estimate.keypoints_3d
+    scale = pinhole.focal[:, :1] / (translation[:, 2:] + estimate.joints[:, 0, 2:])
+    shift = joints_2d[:, 0] / scale - estimate.joints[:, 0, :2]
     seen = replace(
         estimate,
-        cam=cam,
-        joints_2d=pinhole.project(estimate.joints, translation),
+        cam=torch.cat([scale, shift], dim=1),
+        joints_2d=joints_2d,
         keypoints_2d=None if keypoints is None else pinhole.project(keypoints, translation),
     )
     return Placement(seen, translation, pinhole)

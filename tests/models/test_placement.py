@@ -13,7 +13,7 @@ from tests.support.standing import smpl, standing
 __all__ = ["smpl"]  # a fixture
 
 SIZE, FOCAL_LENGTH = (1600, 900), 1400.0
-WINDOWS = [CropWindow(100, 250, 400, 400), CropWindow(1250, 100, 600, 600)]
+WINDOWS = [CropWindow(100, 250, 400, 401), CropWindow(1250, 100, 600, 600)]
 
 
 @pytest.fixture
