@@ -247,19 +247,22 @@ def changed(
     return see(smpl, rotmat, before.estimate.betas, translation, before.pinhole, parts)
 
 
-def with_the_estimates_sides(people: Placement, evidence: Evidence) -> Evidence:
-    """Swap left and right landmarks of people whom the two networks see from opposite sides.
+def are_swapped(people: Placement, evidence: Evidence) -> Bool[Tensor, "b"]:
+    """Say whose left and right landmarks are swapped: the two networks see opposite sides.
 
     Against the light a front looks like a back. Then the landmarks are right places under wrong
     names, and would turn the body inside out.
     """
-    places, weights = evidence.places, evidence.weights
+    everybody = torch.ones_like(evidence.weights[:, 0], dtype=torch.bool)
+    swapped = misfit(people, with_swapped_sides(evidence, everybody))
+    return swapped < SWAP_RATIO * misfit(people, evidence)
+
+
+def with_swapped_sides(evidence: Evidence, whose: Bool[Tensor, "b"]) -> Evidence:
+    """Return landmarks of which some people's left and right ones have changed places."""
     order = list(mirrored(evidence.names))
-    other = replace(evidence, places=places[:, order], weights=weights[:, order])
-    as_given, swapped = (misfit(people, candidate) for candidate in (evidence, other))
-    is_swapped = (swapped < SWAP_RATIO * as_given)[:, None]  # (b, 1)
-    return replace(
-        evidence,
-        places=torch.where(is_swapped[..., None], other.places, places),
-        weights=torch.where(is_swapped, other.weights, weights),
+    places, weights = (
+        torch.where(whose.view(-1, *[1] * (x.ndim - 1)), x[:, order], x)
+        for x in (evidence.places, evidence.weights)
     )
+    return replace(evidence, places=places, weights=weights)

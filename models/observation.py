@@ -6,8 +6,7 @@ photo.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,11 +14,18 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from smpler.models.detectors import LandmarkDetector, Landmarks
-from smpler.models.fitting import FACE_IN_HEAD, POINT_NAMES, Evidence
+from smpler.models.fitting import (
+    FACE_IN_HEAD,
+    POINT_NAMES,
+    Evidence,
+    are_swapped,
+    with_swapped_sides,
+)
+from smpler.models.placement import Placement
 from smpler.models.smpl import Estimate
 from smpler.utils.image import Box, CropWindow
 from smpler.utils.isolation import grown, isolated_part
-from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.joints import SMPL_NAMES, mirrored
 
 PERSON_PER_SKELETON = 1.1
 """Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
@@ -66,6 +72,15 @@ class Observation:
     """How sure the detector is that somebody is there, [0, 1]; 0 where it recognises nobody."""
 
 
+def with_the_estimates_sides(seen: Observation, people: Placement) -> Observation:
+    """Swap left and right landmarks of people whom the two networks see from opposite sides."""
+    whose = are_swapped(people, seen.evidence)
+    order = list(mirrored(seen.evidence.names))
+    visibility = torch.where(whose[:, None], seen.visibility[:, order], seen.visibility)
+    evidence = with_swapped_sides(seen.evidence, whose)
+    return replace(seen, evidence=evidence, visibility=visibility)
+
+
 def observe(
     estimate: Estimate,
     photo: UInt8[np.ndarray, "h w 3"],
@@ -96,11 +111,11 @@ def observe(
         return _look(part, boxes[number], joints[number], detector)
 
     found = [look(number) for number in range(len(windows))]
-    hidden = dict(_seen_twice(found, boxes))
+    hidden, first = _seen_twice(found, boxes), list(found)
     for number, owner in hidden.items():
         # once more, without the one whose landmarks these are
         again = look(number, hidden=[boxes[owner]])
-        found[number] = None if is_same(again, found[owner], boxes[number]) else again
+        found[number] = None if is_same_body(again, first[owner], boxes[number]) else again
     places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
     weights, visibility = (places.new_zeros(places.shape[:2]) for _ in range(2))
     presence = places.new_zeros(len(windows))
@@ -119,18 +134,21 @@ def observe(
     return Observation(Evidence(names, places, weights), visibility, hidden, presence)
 
 
-def _seen_twice(found: Sequence[Landmarks | None], boxes: Sequence[Box]) -> list[tuple[int, int]]:
-    """Return who has another person's landmarks, and whose: those whose box they fill better."""
-    pairs = []
-    for first, second in combinations(range(len(boxes)), 2):
-        smaller = min(boxes[first], boxes[second], key=lambda box: max(box[2:]))
-        if is_same(found[first], found[second], smaller):
-            fills = [_filled(found[number], boxes[number]) for number in (first, second)]
-            pairs.append((first, second) if fills[0] < fills[1] else (second, first))
-    return pairs
+def _seen_twice(found: Sequence[Landmarks | None], boxes: Sequence[Box]) -> dict[int, int]:
+    """Return who has another person's landmarks, and whose: those whose box they fill best."""
+    fills = [_filled(landmarks, box) for landmarks, box in zip(found, boxes, strict=True)]
+    rank = sorted(range(len(boxes)), key=lambda number: -fills[number])
+    owners = {}
+    for place, number in enumerate(rank):
+        for owner in rank[:place]:
+            smaller = min(boxes[number], boxes[owner], key=lambda box: max(box[2:]))
+            if owner not in owners and is_same_body(found[number], found[owner], smaller):
+                owners[number] = owner
+                break
+    return owners
 
 
-def is_same(one: Landmarks | None, other: Landmarks | None, box: Box) -> bool:
+def is_same_body(one: Landmarks | None, other: Landmarks | None, box: Box) -> bool:
     """Say whether two sets of landmarks are of one body, of the size of a box."""
     if one is None or other is None:
         return False
@@ -170,19 +188,18 @@ def shows_one_person(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetect
 def confidence(seen: Observation, names: Sequence[str]) -> Float[Tensor, "b n"]:
     """Return how sure the detector is to see joints, [0, 1].
 
-    A joint that no landmark is at has the mean confidence of those round it.
+    A joint that no landmark is at has the mean confidence of those round it, or 0 without any.
 
     Args:
         seen: of some people.
         names: of joints, SMPL's or of the evaluated keypoints.
     """
     known = seen.evidence.names
-    columns = [
-        seen.visibility[:, [known.index(x) for x in landmarks_round(name) if x in known]].mean(
-            dim=1
-        )
-        for name in names
-    ]
+    columns = []
+    for name in names:
+        numbers = [known.index(x) for x in landmarks_round(name) if x in known]
+        column = seen.visibility[:, numbers].mean(dim=1)
+        columns.append(column if numbers else torch.zeros_like(seen.presence))
     return torch.stack(columns, dim=1)
 
 

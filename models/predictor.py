@@ -6,7 +6,7 @@ people[0].vertices, people[0].joints_3d, people[0].pose, people[0].translation
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,8 +21,8 @@ from smpler.models.body import Body
 from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
-from smpler.models.fitting import fit_to_landmarks, with_the_estimates_sides
-from smpler.models.observation import observe, shows_one_person
+from smpler.models.fitting import fit_to_landmarks
+from smpler.models.observation import observe, shows_one_person, with_the_estimates_sides
 from smpler.models.placement import Pinhole, place
 from smpler.models.smpl import SMPL, Estimate
 from smpler.models.smpler import SMPLer
@@ -30,7 +30,7 @@ from smpler.models.weights.checkpoint import describe_weights, load_model, relea
 from smpler.utils.camera import default_focal_length
 from smpler.utils.export import SCHEMA, PersonResult
 from smpler.utils.image import Box, CropWindow, Photo
-from smpler.utils.inputs import as_photo, checked_box, focal_length_of
+from smpler.utils.inputs import as_photo, checked_boxes, checked_count, focal_length_of
 from smpler.utils.isolation import isolated_crop
 
 BACKENDS = ("eager", "fused", "onnxruntime")
@@ -179,22 +179,16 @@ class Predictor:
             ValueError: photo, box, number or focal length is unusable.
         """
         photo = as_photo(photo, name)
-        if max_people is not None and max_people < 1:
-            raise ValueError(f"max_people is {max_people}; it must be at least 1.")
-        if focal_length is not None and not 0 < focal_length < float("inf"):
-            raise ValueError(f"focal_length is {focal_length}; it is a number of pixels above 0.")
+        focal_length, source = focal_length_of(photo, focal_length)
         if boxes is None:
             everybody = self.find_people(photo.image, photo.name)
-            max_people = max_people or MAX_PEOPLE
+            max_people = MAX_PEOPLE if max_people is None else checked_count(max_people)
             people, rest = everybody[:max_people], everybody[max_people:]
         else:
-            boxes = [checked_box(box, photo) for box in boxes]
-            people, rest = [PersonBox(box, "given", 1.0) for box in boxes], []
-            if not people:
-                raise ValueError("boxes is empty; leave it away to let the detector find people.")
+            people = [PersonBox(box, "given", 1.0) for box in checked_boxes(boxes, photo)]
+            rest = []
         if not people:
             return []
-        focal_length, source = focal_length_of(photo, focal_length)
         windows = [CropWindow.for_box(person.box) for person in people]
         others = [person.box for person in rest]
         answer = self.look(
@@ -301,7 +295,7 @@ class Predictor:
                 again = network(list(seen.hidden), seen.hidden)
                 estimate = with_some_replaced(smpl, estimate, again, list(seen.hidden))
             people = place(smpl, estimate, pinhole, turn=self.fit)
-            seen = replace(seen, evidence=with_the_estimates_sides(people, seen.evidence))
+            seen = with_the_estimates_sides(seen, people)
             quality = qualities(people, seen)
         if not self.fit:
             return Answer(people, seen, ["off"] * len(windows), quality)

@@ -45,18 +45,20 @@ class PersonResult:
     image_size: Int[np.ndarray, "2"]
     """Width and height of the photo, pixels, after EXIF rotation."""
     person: int
-    """Number of the person in the photo, from 0, most prominent first."""
+    """Number of the person in the photo, from 0: most prominent first, or in the order of given
+    boxes."""
     box: Float[np.ndarray, "4"]
     """x, y, width, height of the person, pixels."""
     box_source: str
     """`detector`, `given` by hand, or `photo`: a crop that plainly shows one person."""
     box_score: float
-    """The detector's confidence in [0, 1]; 1 for a given box, 0 for the whole photo."""
+    """The detector's confidence in [0, 1], or for `photo` the landmark network's; 1 for a given
+    box."""
     quality: float
     """How well the body is likely to be right, in [0, 1]; it ranks people by their error."""
     fit: str
     """The fit to landmarks: `applied`; `refused` (no body near the network's reaches them);
-    `no landmarks` (nobody was recognised there); or `off`."""
+    `no landmarks` (none that counts was seen); or `off`."""
     fit_residual: float | None
     """Root mean square distance between the visible landmarks and the body's points as the
     full-image camera sees them, pixels; absent without landmarks."""
@@ -85,8 +87,8 @@ class PersonResult:
     principal_point: Float[np.ndarray, "2"]
     """Of the full-image camera: the photo's middle, pixels."""
     translation: Float[np.ndarray, "3"]
-    """Added to 3D points to place them before the full-image camera, metres; by least squares over
-    the 24 joints, so that it sees them where the network or the fit put them."""
+    """Added to 3D points to place them before the full-image camera, metres. By least squares over
+    the 24 joints, so that it sees them where the network does; the fit changes it further."""
     vertices: Float[np.ndarray, "v 3"]
     """The posed mesh, metres; origin is SMPL's own, not the pelvis."""
     faces: Int[np.ndarray, "f 3"]
@@ -95,15 +97,15 @@ class PersonResult:
     """SMPL's joints, metres; `joints_3d[0]` is the root."""
     joints_2d: Float[np.ndarray, "24 2"]
     """Their places in the photo by the full-image camera, pixels."""
-    joints_confidence: Float[np.ndarray, "24"] | None
-    """How sure the landmark network is to see each, in [0, 1]; absent when it did not look."""
+    joints_confidence: Float[np.ndarray, "24"]
+    """How sure the landmark network is to see each, in [0, 1]; 0 where it recognises nobody."""
     joint_names: tuple[str, ...]
     """Names of the 24 joints."""
     keypoints_3d: Float[np.ndarray, "14 3"] | None
     """The 14 evaluated keypoints, metres; absent when the body has no keypoint regressor."""
     keypoints_2d: Float[np.ndarray, "14 2"] | None
     """Their places in the photo by the full-image camera, pixels; absent likewise."""
-    keypoints_confidence: Float[np.ndarray, "14"] | None
+    keypoints_confidence: Float[np.ndarray, "14"]
     """As `joints_confidence`."""
     keypoint_names: tuple[str, ...]
     """Names of the 14 keypoints."""

@@ -33,6 +33,12 @@ Box = tuple[float, float, float, float]
 """x, y of the top-left corner, width, height; photo pixels."""
 
 
+def common_area(a: Box, b: Box) -> float:
+    """Return the area of the intersection of two boxes, square pixels."""
+    width, height = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(width, 0.0) * max(height, 0.0)
+
+
 @dataclass(frozen=True)
 class CropWindow:
     """The part of a photo that a crop shows: whole photo pixels; it may leave the photo."""

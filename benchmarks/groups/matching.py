@@ -7,9 +7,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from smpler.models.detectors import Detection
-from smpler.models.detectors.everybody import common_area
 from smpler.models.detectors.person import BlazePoseDetection
-from smpler.utils.image import Box
+from smpler.utils.image import Box, common_area
 
 MIN_IOU, MIN_SQUARE_IOU = 0.4, 0.3
 """Intersection over union from which on a box is a hit: with the visible body's box; of BlazePose's

@@ -11,15 +11,15 @@ from smpler.models.detectors import CERTAIN, Detection, LandmarkDetector, Person
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
 from smpler.models.detectors.nanodet import SCORE_THRESHOLD, NanoDetPersonDetector
 from smpler.models.detectors.person import BlazePosePersonDetector
-from smpler.utils.image import Box
+from smpler.utils.image import Box, common_area
 from smpler.utils.isolation import isolated_part
 
 MIN_LENGTH, PHOTO_SIDE = 64, 1280
 """Whose box is shorter than so many pixels, once the photo's longer side is at most PHOTO_SIDE, is
 too small to be estimated."""
-SAME_PERSON = 0.5
-"""Share of the smaller of two boxes in the other from which on both are one person, when different
-detectors drew them: BlazePose's squares hold the whole body, what is hidden included."""
+SAME_PERSON, LEAST_VISIBLE = 0.5, 0.4
+"""A square of a whole body and a box of a visible one are of one person when so much of the smaller
+one is in the other, and the box is so long by the square's side: a child before an adult is not."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +75,27 @@ class EverybodyDetector:
             for person in self.group.detect(image, score_threshold)
             if max(person.box[2:]) >= least
         ]
-        certain = [person for person in people if person.score >= CERTAIN]
-        doubtful = [person for person in people if person.score < CERTAIN]
-        doubtful += [
+        boxes = [person.box for person in people]
+        people = [
+            person
+            for person in people
+            if person.score >= CERTAIN or self._recognises(image, person.box, boxes)
+        ]
+        boxes = [person.box for person in people]
+        people += [
             square
             for square in self.close_up.detect(image)
-            if square.box[2] >= least and not any(is_same(square, one) for one in people)
+            if square.box[2] >= least
+            and not any(is_same(square, one) for one in people)
+            and self._recognises(image, square.box, boxes)
         ]
-        everybody = [*certain, *doubtful]
-        people = [*certain]
-        for person in doubtful:
-            others = [other.box for other in everybody if other is not person]
-            if self._recognises(image, person.box, others):
-                people.append(person)
         return sorted(people, key=lambda person: -person.score)[:max_people]
 
     def _recognises(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box, others: Sequence[Box]
     ) -> bool:
         """Say whether the landmark detector sees somebody in a box."""
+        others = [other for other in others if other is not box]
         part, corner, zoom = isolated_part(image, box, others)
         x, y, width, height = box
         middle = zoom * (np.array([x + width / 2, y + height / 2]) - corner)
@@ -101,13 +103,9 @@ class EverybodyDetector:
         return self.landmarks.find(part, middle, up, radius) is not None
 
 
-def is_same(one: Detection, other: Detection) -> bool:
-    """Say whether boxes of different detectors are of one person."""
-    smaller = min(one.box[2] * one.box[3], other.box[2] * other.box[3])
-    return common_area(one.box, other.box) >= SAME_PERSON * smaller
-
-
-def common_area(a: Box, b: Box) -> float:
-    """Return the area of the intersection of two boxes, square pixels."""
-    width, height = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-    return max(width, 0.0) * max(height, 0.0)
+def is_same(square: Detection, person: Detection) -> bool:
+    """Say whether a square of a whole body is of the person in a box of the visible body."""
+    (*_, side, _), (*_, width, height) = square.box, person.box
+    common = common_area(square.box, person.box)
+    is_large = max(width, height) >= LEAST_VISIBLE * side
+    return is_large and common >= SAME_PERSON * min(side * side, width * height)

@@ -244,5 +244,6 @@ def test_sides_that_the_network_sees_the_other_way_round_are_swapped(smpl):
     swapped = places[:, list(mirrored(FITTED))]
     swapped[1] = places[1]  # the second person's are as they should be
     evidence = Evidence(FITTED, swapped, everywhere())
-    found = fitting.with_the_estimates_sides(before, evidence)
-    assert torch.equal(found.places, places)
+    whose = fitting.are_swapped(before, evidence)
+    assert whose.tolist() == [True, False]
+    assert torch.equal(fitting.with_swapped_sides(evidence, whose).places, places)

@@ -7,11 +7,18 @@ import torch
 from benchmarks.groups.scenes import GroupPictures
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
-from smpler.models.fitting import points_2d
-from smpler.models.observation import Observation, confidence, observe, shows_one_person
+from smpler.models.fitting import Evidence, points_2d
+from smpler.models.observation import (
+    Observation,
+    _seen_twice,
+    confidence,
+    observe,
+    shows_one_person,
+    with_the_estimates_sides,
+)
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.isolation import MAX_SIDE
-from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
+from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES, mirrored
 from smpler.utils.paths import SAMPLES
 from tests.support.samples import empty_scene
 from tests.support.standing import FITTED, WINDOW, smpl, standing
@@ -174,6 +181,48 @@ def test_one_body_seen_for_two_people_is_that_whose_box_it_fills_and_is_looked_f
     # nobody beside: then nothing is followed
     seen = observe(people, photo, windows, [small, large], Crowd(body, body))
     assert seen.presence.tolist() == [1, 0] and not seen.evidence.weights[1].any()
+
+
+def test_of_three_with_one_body_it_is_the_one_whose_box_it_fills_best():
+    rng = np.random.default_rng(1)
+    body = np.array([100.0, 100.0]) + rng.random((15, 2)) * [60, 160]
+    found = [Landmarks(body + shift, np.ones(15), 1.0) for shift in (4.0, 0.0, -3.0)]
+    best, wide, wider = (
+        (98.0, 98.0, 64.0, 164.0),
+        (60.0, 90.0, 140.0, 190.0),
+        (0.0, 80.0, 260.0, 200.0),
+    )
+    assert _seen_twice(found, [wider, best, wide]) == {0: 1, 2: 1}
+    assert _seen_twice([found[0], None, found[2]], [wider, best, wide]) == {0: 2}
+    elsewhere = Landmarks(body + 150, np.ones(15), 1.0)
+    assert _seen_twice([found[0], elsewhere], [best, wide]) == {}
+
+
+def test_swapped_sides_swap_places_weights_and_confidences(smpl):
+    people = standing(smpl)
+    visibility = np.linspace(0.55, 0.99, 15)
+    order = list(mirrored(FITTED))
+    places = points_2d(people, FITTED).clone()
+    weights = torch.from_numpy(visibility).expand(2, -1).clone()
+    plain = Observation(Evidence(FITTED, places, weights), weights, {}, torch.ones(2).double())
+    evidence = Evidence(FITTED, places[:, order], weights[:, order])
+    behind = Observation(evidence, weights[:, order], {}, torch.ones(2).double())
+    for seen in (plain, behind):
+        found = with_the_estimates_sides(seen, people)
+        assert torch.equal(found.evidence.places, places)
+        assert torch.equal(found.evidence.weights, weights)
+        assert torch.equal(confidence(found, SMPL_NAMES), confidence(plain, SMPL_NAMES))
+
+
+def test_joints_without_a_landmark_have_no_confidence(smpl):
+    class Few(Detector):
+        names = ("L_Shoulder", "R_Shoulder", "L_Hip", "R_Hip")
+
+    detector = Few([100, 100])
+    detector.places, detector.visibility = np.full((4, 2), 100.0), np.full(4, 0.9)
+    found = confidence(look(smpl, detector), SMPL_NAMES)[0]
+    assert found[SMPL_NAMES.index("L_Wrist")] == 0 and found[SMPL_NAMES.index("Pelvis")] > 0.8
+    assert found.isfinite().all()
 
 
 def test_who_is_not_found_where_estimated_is_looked_for_in_the_whole_box(smpl):

@@ -13,6 +13,7 @@ from smpler.utils.image import (
     CROP_SIZE,
     CropWindow,
     PngWriter,
+    common_area,
     crop,
     read_image,
     read_photo,
@@ -280,3 +281,12 @@ def test_a_photo_with_damaged_exif_data_is_read(block, suffix, photo, tmp_path):
     PIL.Image.fromarray(photo).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + block)
     found = read_photo(tmp_path / f"a.{suffix}")
     assert found.image.shape == photo.shape and found.focal_length is None
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [((0, 0, 10, 10), 100), ((5, 5, 10, 10), 25), ((10, 0, 5, 5), 0)]
+)
+def test_common_area(other, expected):
+    box = (0.0, 0.0, 10.0, 10.0)
+    other = tuple(map(float, other))
+    assert common_area(box, other) == common_area(other, box) == expected

@@ -16,9 +16,8 @@ from benchmarks.groups.matching import (
 from benchmarks.groups.photos import CHOOSING, JUDGING
 from benchmarks.groups.scenes import Group, GroupPictures, Person
 from smpler.models.detectors import Detection
-from smpler.models.detectors.everybody import common_area
 from smpler.models.detectors.person import BlazePoseDetection
-from smpler.utils.image import CROP_SIZE
+from smpler.utils.image import CROP_SIZE, common_area
 
 CROWDED = 1
 """A picture in which some people hide a part of others."""

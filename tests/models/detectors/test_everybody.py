@@ -1,11 +1,10 @@
 """Who is taken of those whom two detectors see."""
 
 import numpy as np
-import pytest
 
 from benchmarks.groups.scenes import GroupPictures
 from smpler.models.detectors import Detection, Landmarks
-from smpler.models.detectors.everybody import EverybodyDetector, common_area, is_same
+from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.utils.image import read_image
 from smpler.utils.paths import SAMPLES
 from tests.support.samples import empty_scene
@@ -88,14 +87,19 @@ def test_the_best_score_comes_first_and_the_number_is_bounded():
     assert found(Seer(SMALL, LARGE), Seer(), max_people=1) == [LARGE[:4]]
 
 
-@pytest.mark.parametrize(
-    ("other", "expected"), [((0, 0, 10, 10), 100), ((5, 5, 10, 10), 25), ((10, 0, 5, 5), 0)]
-)
-def test_common_area(other, expected):
-    box = (0.0, 0.0, 10.0, 10.0)
-    other = tuple(map(float, other))
-    assert common_area(box, other) == common_area(other, box) == expected
-    assert is_same(Detection(box, 1.0), Detection(other, 1.0)) == (expected >= 50)
+def test_an_adult_behind_a_child_is_another_person():
+    child, adult = (500.0, 400.0, 70.0, 200.0, 0.8), (200.0, 0.0, 700.0, 700.0, 0.9)
+    assert sorted(found(Seer(child), Seer(adult))) == sorted([child[:4], adult[:4]])
+
+
+def test_whom_the_first_detector_doubts_wrongly_the_second_one_still_finds():
+    doubtful, square = (400.0, 0.0, 300.0, 600.0, 0.4), (250.0, -50.0, 700.0, 700.0, 0.9)
+
+    class SecondLook(Recogniser):
+        def find(self, *look):
+            return super().find(*look) if look[-1] > 320 else None  # the square alone
+
+    assert found(Seer(doubtful), Seer(square), landmarks=SecondLook(True)) == [square[:4]]
 
 
 def test_the_shipped_detectors_find_everybody_in_the_samples():
