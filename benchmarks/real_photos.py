@@ -8,7 +8,7 @@ agree with them by construction. MoveNet is independent of both.
 """
 
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,14 @@ from benchmarks.judges.landmarks import MIN_TORSO, LandmarkJudge, pck, torso_len
 from benchmarks.judges.movenet import MoveNetJudge
 from scripts.build.wheels import read_from_wheel
 from smpler.command import find_photos
-from smpler.models.detectors import Landmarks
+from smpler.models.detectors import Detection, Landmarks
+from smpler.models.detectors.everybody import is_same
 from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
 from smpler.models.predictor import Predictor
 from smpler.utils.camera import default_focal_length
 from smpler.utils.drawing.overlay import draw_bodies, place_body
 from smpler.utils.drawing.visualize import palette
-from smpler.utils.image import CropWindow, read_image
+from smpler.utils.image import Box, CropWindow, common_area, read_image
 
 Photo = tuple[str, UInt8[np.ndarray, "h w 3"]]
 
@@ -109,10 +110,11 @@ def compare(
     pairs = [(detection, person) for detection, person in pairs if person is not None]
     if not pairs:
         return [], image
-    windows = [CropWindow.for_box(detection.box) for detection, _ in pairs]
+    boxes, others = boxes_of(predictor, image, [detection for detection, _ in pairs])
+    windows = [CropWindow.for_box(box) for box in boxes]
     size = (image.shape[1], image.shape[0])
     focal_length = default_focal_length(size)
-    people = predictor.look(image, windows, focal_length=focal_length).people
+    people = predictor.look(image, windows, boxes, others, focal_length).people
     keypoints, vertices, translation = (
         field.float().cpu().numpy()
         for field in (people.estimate.keypoints_2d, people.estimate.vertices, people.translation)
@@ -133,6 +135,24 @@ def compare(
     for x, y, radius, color in dots:
         cv2.circle(drawn, (round(float(x)), round(float(y))), radius, color, cv2.FILLED)
     return comparisons, drawn
+
+
+def boxes_of(
+    predictor: Predictor, image: UInt8[np.ndarray, "h w 3"], squares: Sequence[Detection]
+) -> tuple[list[Box], list[Box]]:
+    """Return the predictor's own boxes of a judge's people, and those of other people.
+
+    A judge's square stands for a person whom the predictor's detector does not find.
+    """
+    found = list(predictor.load_person_detector().detect(image))
+    boxes = []
+    for square in squares:
+        same = [person for person in found if is_same(square, person)]
+        if same:
+            nearest = max(same, key=lambda person: common_area(square.box, person.box))
+            found.remove(nearest)
+        boxes.append(nearest.box if same else square.box)
+    return boxes, [person.box for person in found]
 
 
 def errors_of(

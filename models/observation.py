@@ -1,8 +1,8 @@
 """What a landmark detector sees of each person in a photo, and how far it is to be trusted.
 
 Each look is limited to the surroundings of the person's box, with other people made black. What is
-then still seen outside the box counts nothing, nor does what is hardly visible or outside the
-photo.
+then still seen far outside the box, or in another person's, counts nothing, nor does what is hidden or
+outside the photo.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,9 @@ from smpler.utils.joints import SMPL_NAMES, mirrored
 PERSON_PER_SKELETON = 1.1
 """Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
 them."""
-TRUSTED_MARGIN = 0.1
-"""Landmarks count up to so far from the person's box, longer sides of the box."""
+OWN_MARGIN, FAR_MARGIN = 0.1, 0.3
+"""Landmarks count up to so far from the person's box, longer sides of the box: the first in another
+person's box, the second elsewhere, as boxes are sometimes too small."""
 SAME_BODY = 0.15
 """Mean distance between two people's landmarks by the longer side of the smaller box, below which
 both are of one body."""
@@ -125,7 +126,8 @@ def observe(
         pixels, visible = landmarks.keypoints[known], landmarks.visibility[known]
         visible = visible * _inside(pixels, _whole(photo))
         needed = np.where(_at_a_cut(pixels, box, photo), CUT_VISIBILITY, MIN_VISIBILITY)
-        counts = (visible >= needed) & _inside(pixels, grown(box, TRUSTED_MARGIN))
+        around = [*boxes[:number], *boxes[number + 1 :], *others]
+        counts = (visible >= needed) & _is_own(pixels, box, around)
         places[number] = torch.from_numpy(window.to_crop(pixels)).float()
         visibility[number] = torch.from_numpy(visible).float()
         weights[number] = torch.from_numpy(visible * counts).float()
@@ -238,6 +240,17 @@ def _look(
         if found is not None:
             return Landmarks(found.keypoints / zoom + corner, found.visibility, found.score)
     return None
+
+
+def _is_own(
+    points: Float[np.ndarray, "n 2"], box: Box, others: Sequence[Box]
+) -> Bool[np.ndarray, "n"]:
+    """Say which points are a person's by their place: not far away, and not another person's."""
+    is_others = np.zeros(len(points), bool)
+    for other in others:
+        is_others |= _inside(points, other)
+    near, far = (_inside(points, grown(box, margin)) for margin in (OWN_MARGIN, FAR_MARGIN))
+    return near | (far & ~is_others)
 
 
 def _at_a_cut(

@@ -77,13 +77,15 @@ def test_landmarks_at_the_border_that_cuts_a_person_off_must_be_plainly_visible(
     assert (seen.visibility[0, 3] - 0.8).abs() < 1e-6
 
 
-def test_landmarks_that_leave_the_persons_box_are_not_followed(smpl):
-    places = np.full((15, 2), 100.0)
-    places[4] = [215.0, 100.0]  # 11 pixels beyond the box, a sixteenth of its side
-    places[5] = [100.0, 223.5]
-    narrow = (20.0, 20.0, 184.0, 130.0)
-    seen = look(smpl, Detector(places), boxes=[narrow])
-    assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [5]
+def test_landmarks_that_leave_the_box_or_lie_on_a_neighbour_are_not_followed(smpl):
+    places = np.full((15, 2), 60.0)
+    places[4] = [60.0, 100.0]  # 20 pixels below the box, a quarter of its longer side
+    places[5] = [60.0, 111.0]  # too far
+    places[6] = [80.0, 60.0]  # in a neighbour's box, but near the own one
+    places[7] = [95.0, 60.0]  # in a neighbour's box
+    box, neighbour = (30.0, 0.0, 45.0, 80.0), (78.0, 20.0, 60.0, 80.0)
+    seen = look(smpl, Detector(places), boxes=[box], others=[neighbour])
+    assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [5, 7]
     assert seen.visibility[0, 5] == 1
 
 
