@@ -1,8 +1,8 @@
 """What a landmark detector sees of each person in a photo, and how far it is to be trusted.
 
 Each look is limited to the surroundings of the person's box, with other people made black. What is
-then still seen far outside the box, or in another person's, counts nothing, nor does what is hidden or
-outside the photo.
+then still seen far outside the box, or in another person's, counts nothing, nor does what is hidden
+or outside the photo.
 """
 
 from collections.abc import Sequence
