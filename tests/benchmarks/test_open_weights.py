@@ -9,7 +9,7 @@ from benchmarks import harness, open_weights, real_photos
 from smpler.datasets.engine.framing import Framing
 from smpler.datasets.engine.stream import VALIDATION_SEED, SyntheticPeople
 from smpler.models.body import open_body
-from smpler.models.detectors import Landmarks
+from smpler.models.detectors import Detection, Landmarks
 from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
 from smpler.models.detectors.person import BlazePosePersonDetector
 from smpler.models.predictor import Predictor
@@ -128,9 +128,29 @@ class Judge:
         return Landmarks(places, np.array([1.0] * 11 + [0.0]), 1.0)
 
 
+class Seer:
+    """A detector of people that sees what it was told."""
+
+    def __init__(self, *people: Detection):
+        self.people = people
+
+    def detect(self, image, score_threshold=0.5, max_people=None):
+        return list(self.people)
+
+
+def test_a_judges_people_get_the_predictors_own_boxes(model):
+    squares = [Detection((float(x), 0.0, 100.0, 100.0), 0.9) for x in (0, 200, 400)]
+    second = Detection((230.0, 5.0, 40.0, 90.0), 0.8)
+    elsewhere = Detection((700.0, 5.0, 40.0, 90.0), 0.8)
+    predictor = Predictor(model, Seer(second, elsewhere))
+    boxes, others = real_photos.boxes_of(predictor, np.zeros((9, 9, 3), np.uint8), squares)
+    assert boxes == [squares[0].box, second.box, squares[2].box]
+    assert others == [elsewhere.box]
+
+
 def test_agreement_on_photos_counts_joints_that_the_judge_sees(model):
     photo = ("im01.png", read_image(SAMPLES / "im01.png"))
-    predictor = Predictor(model)
+    predictor = Predictor(model, Seer())  # then the judge's squares are taken
     for error, expected in ((0.1, 1.0), (0.3, 0.0)):
         (found,), drawn = real_photos.compare(predictor, Judge(predictor, error), photo)
         assert found.shown.sum() == 11 and found.pck == expected
