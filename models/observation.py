@@ -23,7 +23,7 @@ from smpler.models.fitting import (
 )
 from smpler.models.placement import Placement
 from smpler.models.smpl import Estimate
-from smpler.utils.image import Box, CropWindow
+from smpler.utils.image import Box, CropWindow, iou
 from smpler.utils.isolation import grown, isolated_part
 from smpler.utils.joints import SMPL_NAMES, mirrored
 
@@ -166,11 +166,8 @@ def _filled(landmarks: Landmarks | None, box: Box) -> float:
     if landmarks is None or not (landmarks.visibility >= MIN_VISIBILITY).any():
         return 0.0
     shown = landmarks.keypoints[landmarks.visibility >= MIN_VISIBILITY]
-    corner, size = shown.min(axis=0), np.ptp(shown, axis=0)
-    low = np.maximum(corner, box[:2])
-    high = np.minimum(corner + size, np.add(box[:2], box[2:]))
-    common = np.prod((high - low).clip(min=0))
-    return float(common / (np.prod(size) + box[2] * box[3] - common))
+    (x, y), (width, height) = shown.min(axis=0).tolist(), np.ptp(shown, axis=0).tolist()
+    return iou((x, y, width, height), box)
 
 
 def shows_one_person(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector) -> float:

@@ -39,6 +39,13 @@ def common_area(a: Box, b: Box) -> float:
     return max(width, 0.0) * max(height, 0.0)
 
 
+def iou(a: Box, b: Box) -> float:
+    """Return the intersection over union of two boxes; 0 where both are empty."""
+    common = common_area(a, b)
+    union = a[2] * a[3] + b[2] * b[3] - common
+    return common / union if union > 0 else 0.0
+
+
 @dataclass(frozen=True)
 class CropWindow:
     """The part of a photo that a crop shows: whole photo pixels; it may leave the photo."""

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from smpler.utils.camera import default_focal_length
 from smpler.utils.files.exif import MAX_DIAGONALS, MIN_DIAGONALS
-from smpler.utils.image import Box, Photo, common_area, read_photo
+from smpler.utils.image import Box, Photo, iou, read_photo
 
 SAME_BOX = 0.8
 """Intersection over union from which on two boxes are of one person."""
@@ -70,9 +70,7 @@ def checked_boxes(
     if not checked:
         raise ValueError("boxes is empty; leave it away to let the detector find people.")
     for first, second in combinations(checked, 2):
-        common = common_area(first, second)
-        union = first[2] * first[3] + second[2] * second[3] - common
-        if common > SAME_BOX * union:
+        if iou(first, second) > SAME_BOX:
             values = " and ".join(",".join(f"{x:g}" for x in box) for box in (first, second))
             raise ValueError(f"The boxes {values} are nearly the same; give each person once.")
     return checked

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from smpler.models.detectors import Detection
 from smpler.models.detectors.person import BlazePoseDetection
-from smpler.utils.image import Box, common_area
+from smpler.utils.image import Box, iou
 
 MIN_IOU, MIN_SQUARE_IOU = 0.4, 0.3
 """Intersection over union from which on a box is a hit: with the visible body's box; of BlazePose's
@@ -83,12 +83,6 @@ def square_round(box: Box) -> Box:
     left, top, width, height = box
     side = SQUARE_PER_BODY * max(width, height)
     return left + (width - side) / 2, top + (height - side) / 2, side, side
-
-
-def iou(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes."""
-    common = common_area(a, b)
-    return common / (a[2] * a[3] + b[2] * b[3] - common)
 
 
 def is_prominent(number: int | None, targets: Sequence[Target], size: tuple[int, int]) -> bool:

@@ -8,7 +8,6 @@ from benchmarks.groups import __main__ as groups
 from benchmarks.groups.matching import (
     Matching,
     Target,
-    iou,
     is_prominent,
     match,
     square_round,
@@ -17,7 +16,7 @@ from benchmarks.groups.photos import CHOOSING, JUDGING
 from benchmarks.groups.scenes import Group, GroupPictures, Person
 from smpler.models.detectors import Detection
 from smpler.models.detectors.person import BlazePoseDetection
-from smpler.utils.image import CROP_SIZE, common_area
+from smpler.utils.image import CROP_SIZE, common_area, iou
 
 CROWDED = 1
 """A picture in which some people hide a part of others."""
