@@ -57,13 +57,19 @@ dependencies = ["torch", "numpy", "scipy", "cv2", "PIL", "jaxtyping", "safetenso
 
 
 def predictor(
-    checkpoint=None, body=None, device=None, backend="eager", mirror=None, fit=None
+    checkpoint=None,
+    body=None,
+    device=None,
+    backend="eager",
+    mirror=None,
+    fit=None,
+    landmarks="full",
 ) -> Predictor:
     """Return what goes from a photo (path or RGB uint8 array) to posed people.
 
     Arguments as of `smpler.models.predictor.Predictor.load`; by default the open weights.
     """
-    return Predictor.load(checkpoint, body, device, backend, mirror, fit)
+    return Predictor.load(checkpoint, body, device, backend, mirror, fit, landmarks)
 
 
 def smpler(checkpoint=None, body=None, regressor=None, device="cpu") -> SMPLer:

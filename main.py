@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from smpler.datasets import PROTOCOLS
+from smpler.datasets import PROTOCOLS, RENDERED
 from smpler.models.backbones import BACKBONES
 from smpler.models.smpler import SMPLerConfig
 from smpler.training.distributed import SharedError, sentence, start_processes
@@ -83,20 +83,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
     add("--gendered", action="store_true", help="3dpw: also newer papers' gendered ground truth")
     add("--flip_test", action="store_true", help="evaluate the average with the mirrored image")
-    add = parser.add_argument_group("--data_mode=open, rendered people").add_argument
+    add = parser.add_argument_group("--data_mode=open and open2, rendered people").add_argument
     add("--epoch_samples", type=positive, default=20_000, help="rendered anew in each epoch")
     add("--open_data", type=Path, help="instead: what scripts.render_dataset wrote there")
     add("--fresh", type=share, default=1.0, help="of a batch; on a GPU, the others are seen again")
     add("--pool", type=positive, default=20_000, help="crops that --fresh < 1 keeps, 150 KB each")
     add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
     arguments = parser.parse_args(argv)
-    if arguments.data_mode != "open" and (arguments.open_data or arguments.amass):
-        parser.error("--open_data and --amass are for --data_mode=open")
+    rendered = arguments.data_mode in RENDERED
+    if not rendered and (arguments.open_data or arguments.amass):
+        parser.error("--open_data and --amass are for --data_mode=open and open2")
     if arguments.eval_only and arguments.auto_load:
         parser.error("--eval_only takes its weights from --load_checkpoint, not by --auto_load")
-    on_gpu = arguments.data_mode == "open" and not arguments.open_data
+    on_gpu = rendered and not arguments.open_data
     if arguments.fresh < 1 and not on_gpu:
-        parser.error("--fresh below 1 is for people rendered on a GPU, by --data_mode=open")
+        parser.error(
+            "--fresh below 1 is for people rendered on a GPU, by --data_mode=open and open2"
+        )
     if arguments.gendered and arguments.data_mode != "3dpw":
         parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
     return arguments

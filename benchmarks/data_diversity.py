@@ -3,6 +3,12 @@
 `python -m benchmarks.data_diversity --out FILE.png --json FILE.json` draws the labels of 10,000
 training samples (height, BMI, directions, joint angles, crop scale, truncation), plots their
 distributions, compares every two of them, and hashes the pictures of some.
+
+`--poses FILE.npz` says how well they cover recorded poses: the share of FILE's poses that are more
+than 20 degrees from every drawn one. FILE holds `pose` (n, 24, 3), SMPL's axis-angle [radians], and
+optionally `source` (n,), names, for which the share is given apart. The distance of two poses is
+the root mean square, over the 23 joints but the root, of the angle between the joints' rotations
+relative to their parents.
 """
 
 import argparse
@@ -13,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from benchmarks.harness import write
 from scripts.render_dataset import as_it_is
 from smpler.datasets.engine.poses.anatomy import angles_from_pose
+from smpler.datasets.engine.poses.sampler import VERSIONS, PoseSampler
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import Body, open_body
 from smpler.utils.flags import positive, whole
@@ -35,6 +43,8 @@ ANGLES = {
     "elbow flexion": ("Elbow", 1, -1),
 }
 """Name -> joint of both sides, axis and sign in `smpler.datasets.engine.poses.anatomy`'s angles."""
+FAR = 20.0
+"""Root mean square angle [degrees] beyond which a recorded pose counts as not covered."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,17 +57,25 @@ def main(argv: list[str] | None = None) -> int:
     add("--images", type=positive, default=500, help="samples that are rendered and hashed")
     add("--split", choices=SPLITS, default="train")
     add("--seed", type=whole, default=0)
+    add("--pose_version", type=int, choices=VERSIONS, default=2, help="of the poses")
+    add("--poses", type=Path, help="npz file of recorded poses: how many are covered")
     add("--num_workers", type=whole, default=2)
     add("--out", type=Path, help="picture")
     add("--json", type=Path, help="the numbers")
     args = parser.parse_args(argv)
-    body = open_body()
-    stream = SyntheticPeople(body, split=args.split, seed=args.seed)
+    try:
+        recorded = read_poses(args.poses) if args.poses else None
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(f"{args.poses} holds no recorded poses: {error}")
+    body, poses = open_body(), PoseSampler(version=args.pose_version)
+    stream = SyntheticPeople(body, poses=poses, split=args.split, seed=args.seed)
     drawn = collect(Numbers(stream, args.num), args.num_workers)
     drawn |= measure(body, drawn["betas"])
     pictures = collect(Hashes(stream, min(args.images, args.num)), args.num_workers)
     result = {"samples": args.num, "images": len(pictures["hash"])}
     result |= uniqueness(drawn, pictures["hash"])
+    if recorded:
+        result |= coverage(*recorded, drawn["pose"])
     quantities = distributions(drawn)
     for name, values in quantities.items():
         low, middle, high = np.percentile(values, (5, 50, 95)).round(2).tolist()
@@ -176,6 +194,52 @@ def uniqueness(drawn: dict[str, np.ndarray], hashes: np.ndarray) -> dict[str, fl
 
 
 _LABELS = ("pose", "betas", "camera")
+
+
+def read_poses(path: Path) -> tuple[Float[np.ndarray, "n 24 3"], np.ndarray]:
+    """Return a file's poses [radians] and their sources, all "" if it names none.
+
+    Raises:
+        ValueError: the poses have another shape.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        pose = archive["pose"].astype(np.float64)
+        source = archive["source"] if "source" in archive.files else np.full(len(pose), "")
+    if pose.shape[1:] != (len(SMPL_NAMES), 3) or len(source) != len(pose):
+        raise ValueError(f"`pose` is {pose.shape}, `source` {source.shape}, not (n, 24, 3), (n,)")
+    return pose, source
+
+
+def coverage(
+    pose: Float[np.ndarray, "n 24 3"], source: np.ndarray, drawn: Float[np.ndarray, "m 24 3"]
+) -> dict[str, float]:
+    """Return the share of poses that are far from every drawn one, of all and of each source."""
+    far = nearest_angle(pose, drawn) > FAR
+    name = f"share of recorded poses farther than {FAR:g} degrees from every drawn one"
+    shares = {name: round(float(far.mean()), 3)}
+    for one in np.unique(source[source != ""]):
+        shares[f"{name}, {one}"] = round(float(far[source == one].mean()), 3)
+    return shares
+
+
+def nearest_angle(
+    poses: Float[np.ndarray, "n 24 3"], others: Float[np.ndarray, "m 24 3"]
+) -> Float[np.ndarray, "n"]:
+    """Return each pose's distance [degrees] to the nearest of the others, see the module's text."""
+    # (n, 24, 3) -> (23, n, 4): quaternions; the angle between two is 2 arccos |their product|
+    first, second = (
+        torch.from_numpy(Rotation.from_rotvec(pose[:, 1:].reshape(-1, 3)).as_quat()).float()
+        .unflatten(0, (len(pose), -1)).transpose(0, 1)
+        for pose in (poses, others)
+    )  # fmt: skip
+    nearest = []
+    for some in first.split(250, dim=1):
+        total = torch.zeros(some.shape[1], second.shape[1])
+        for joint, other in zip(some, second, strict=True):
+            half = (joint @ other.T).abs_().clamp_(max=1).acos_()
+            total.addcmul_(half, half)
+        nearest.append(total.amin(dim=1))
+    return np.rad2deg(2 * (torch.cat(nearest).numpy() / len(first)) ** 0.5)
 
 
 def draw(quantities: dict[str, np.ndarray], path: Path) -> None:

@@ -32,6 +32,7 @@ from benchmarks.judges.landmarks import LandmarkJudge
 from benchmarks.judges.movenet import MoveNetJudge
 from scripts.build.tfjs import PACKAGE
 from smpler.datasets.engine.framing import Framing
+from smpler.datasets.engine.poses.sampler import VERSIONS, PoseSampler
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.stream import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from smpler.models.body import Body
@@ -82,6 +83,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--batch", type=positive, default=16)
     add("--num_workers", type=whole, default=2, help="processes that render")
     add("--num", type=positive, default=VALIDATION_SIZE, help="samples of the validation set")
+    add("--pose_version", type=int, choices=VERSIONS, default=1, help="1: open/1, 2: open/2")
     add("--few", type=positive, default=500, help="samples for jitter, mirroring, int8, demo")
     add("--photos", type=Path, nargs="*", default=[], help="folders of photos of one person each")
     add("--video", action="store_true", help="judge frames of Sports2D's video, of two people")
@@ -115,8 +117,8 @@ class Jittered(SyntheticPeople):
         amount: see `JITTERS`.
     """
 
-    def __init__(self, body: Body, amount: float):
-        super().__init__(body, split="val", seed=VALIDATION_SEED)
+    def __init__(self, body: Body, amount: float, poses: PoseSampler | None = None):
+        super().__init__(body, poses=poses, split="val", seed=VALIDATION_SEED)
         self.amount = amount
 
     def scene(self, index: int) -> Scene:
@@ -131,9 +133,9 @@ def jitter(framing: Framing, amount: float, seed: int) -> Framing:
     return framing.moved(np.array(shift) * CROP_SIZE, 1 + growth)
 
 
-def crops(body: Body, count: int, amount: float = 0.0) -> Dataset:
-    """Return the first crops of the validation set."""
-    return Jittered(body, amount).first(count)
+def crops(body: Body, count: int, amount: float = 0.0, version: int = 1) -> Dataset:
+    """Return the first crops of the validation set open/1, or of open/2."""
+    return Jittered(body, amount, PoseSampler(version=version)).first(count)
 
 
 class DemosWay(nn.Module):
@@ -158,23 +160,24 @@ def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str,
     model = predictor.model
     assert isinstance(model, SMPLer)
     body, few = model.smpl.body, min(args.num, args.few)
-    errors = per_sample(model, crops(body, args.num), args)
+    errors = per_sample(model, crops(body, args.num, version=args.pose_version), args)
     result = {name: value["mean_mm"] for name, value in summarise(errors).items()}
     plain = 1000 * float(np.mean(errors["mpjpe"][:few]))
     for amount in JITTERS:
-        moved = means(model, crops(body, few, amount), args)
+        moved = means(model, crops(body, few, amount, args.pose_version), args)
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
     if predictor.fit:
         demos_way = Predictor(model, mirror=True, fit=True)
-        errors = means(DemosWay(demos_way), crops(body, few), args)
+        errors = means(DemosWay(demos_way), crops(body, few, version=args.pose_version), args)
         result |= {f"demo_{name}": value for name, value in errors.items()}
     mirroring = []
     watch = watch_mirroring(model, mirroring)
     if args.float_checkpoint:
         exact = load_model(None, args.float_checkpoint, device=args.device)
-        result["int8_cost"] = plain - means(exact, crops(body, few), args, watch)["mpjpe"]
+        errors = means(exact, crops(body, few, version=args.pose_version), args, watch)
+        result["int8_cost"] = plain - errors["mpjpe"]
     else:
-        means(model, crops(body, few), args, watch)
+        means(model, crops(body, few, version=args.pose_version), args, watch)
     result["mirror_difference"] = 1000 * float(torch.cat(mirroring).mean())
     return result
 

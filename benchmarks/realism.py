@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.harness import write
 from benchmarks.judges.landmarks import LandmarkJudge, errors_in_torsos, pck
+from smpler.datasets.engine.poses.sampler import VERSIONS, PoseSampler
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import open_body
 from smpler.models.detectors import Landmarks
@@ -98,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--num", type=positive, default=500, help="people alone and in full view")
     add("--split", choices=SPLITS, default="train")
     add("--seed", type=whole, default=0)
+    add("--pose_version", type=int, choices=VERSIONS, default=2, help="version of the poses")
     add("--num_workers", type=whole, default=2)
     add("--cache", type=Path, help="folder for the judge's network")
     add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
@@ -111,10 +113,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     # without training's turns and colour noise: that is what photos are like
     stream = SyntheticPeople(
-        open_body(), split=args.split, seed=args.seed, options=("visible",), augment=False
+        open_body(),
+        poses=PoseSampler(version=args.pose_version),
+        split=args.split,
+        seed=args.seed,
+        options=("visible",),
+        augment=False,
     )
     verdicts = judge_people(judge, stream, args.num, args.num_workers)
-    result = summarize(verdicts) | {"split": args.split, "seed": args.seed}
+    flags = {name: getattr(args, name) for name in ("split", "seed", "pose_version")}
+    result = summarize(verdicts) | flags
     print_table(result)
     write(args.json, result)
     if args.out:

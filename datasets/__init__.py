@@ -43,6 +43,18 @@ PROTOCOLS = {
             "against the rendered body."
         ),
     ),
+    "open2": Protocol(
+        name="open2",
+        train=None,
+        evaluate=None,
+        regressor=None,
+        rule=(
+            "The open data engine's second validation set, open/2: 2,000 rendered people in "
+            "clothes, skins and places that training never sees, in the wider poses that motion "
+            f"capture shows. {_COMMON} MPVE centred on the regressed pelvis, against the rendered "
+            "body."
+        ),
+    ),
     "h36m": Protocol(
         name="h36m",
         train="Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml",
@@ -61,3 +73,7 @@ PROTOCOLS = {
         ),
     ),
 }
+
+RENDERED = {"open": 1, "open2": 2}
+"""Protocol whose people are rendered -> version of the poses that it is evaluated on. Both train on
+the newest."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from smpler.datasets import Protocol
+from smpler.datasets import RENDERED, Protocol
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.utils.paths import datasets_root, display
 
@@ -57,7 +57,8 @@ def evaluation_set(protocol: Protocol, body) -> Dataset:
         FileNotFoundError: the data is not there.
     """
     if protocol.evaluate is None:
+        from smpler.datasets.engine.poses.sampler import PoseSampler
         from smpler.datasets.engine.stream import validation_set
 
-        return validation_set(body)
+        return validation_set(body, poses=PoseSampler(version=RENDERED[protocol.name]))
     return HumanMesh(datasets_root() / protocol.evaluate, training=False)

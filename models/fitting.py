@@ -88,19 +88,65 @@ class Fit(NamedTuple):
     """Whose body reaches the landmarks; the others stay as estimated."""
 
 
-def fit_to_landmarks(smpl: SMPL, before: Placement, evidence: Evidence) -> Fit:
-    """Return the people with rotations and places changed.
+@dataclass(frozen=True)
+class Prior:
+    """People before their landmarks are followed, and how far off they may be.
+
+    The scatters are standard deviations.
+    """
+
+    people: Placement
+    rotation: Float[Tensor, "b 24"]
+    """Of each joint's own rotation, radians about each axis."""
+    depth: Float[Tensor, "b 24"]
+    """Of each joint's depth behind the pelvis, metres."""
+    betas: Float[Tensor, "b 10"]
+    """Of the shape coefficients; 0 keeps the shape."""
+
+    @classmethod
+    def of_network(cls, people: Placement) -> "Prior":
+        """Return the prior that a network's answer is, which says nothing of its own errors."""
+        joints = people.estimate.joints[..., 0]
+        rotation = torch.full_like(joints, ROTATION_SCATTER)
+        rotation[:, 0] = ROOT_SCATTER
+        betas = torch.zeros_like(people.estimate.betas)
+        return cls(people, rotation, torch.full_like(joints, DEPTH_SCATTER), betas)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the fit changes; each person's in a row."""
+
+    turn: Float[Tensor, "b 24 3"]
+    """Axis-angle of the rotation after each joint's own, radians."""
+    place: Float[Tensor, "b 3"]
+    """Logarithm of how much nearer people come, along the ray from the camera, then the shift in x
+    and y, metres."""
+    betas: Float[Tensor, "b 10"]
+    """Of the shape, in the prior's scatters."""
+
+    @classmethod
+    def none_of(cls, people: Placement) -> "Change":
+        """Return the change that leaves people as they are, as variables of a minimisation."""
+        estimate = people.estimate
+        parts = (estimate.joints, people.translation, estimate.betas)
+        return cls(*(torch.zeros_like(part).requires_grad_() for part in parts))
+
+
+def fit_to_landmarks(smpl: SMPL, prior: Prior, evidence: Evidence) -> Fit:
+    """Return the people with rotations, shapes and places changed.
 
     They are moved to where they lie on the landmarks best, and from there `energy` is minimised.
 
-    A person whose body does not reach the landmarks (MISFIT) stays as estimated, and so does one
-    of whom no landmark counts.
+    A person whose body does not reach the landmarks (MISFIT) stays as the prior says, and so does
+    one of whom no landmark counts.
 
     Args:
         smpl: the body.
-        before: the network's answer.
+        prior: the people before.
         evidence: of the same people.
     """
+    before = prior.people
     with torch.inference_mode(False), torch.enable_grad():
         # copies, as what was made in inference mode has no place in a gradient
         rotmat, betas = before.estimate.rotmat.clone(), before.estimate.betas.clone()
@@ -110,13 +156,16 @@ def fit_to_landmarks(smpl: SMPL, before: Placement, evidence: Evidence) -> Fit:
             evidence, places=evidence.places.clone(), weights=evidence.weights.clone()
         )
         start = placed_on(see(smpl, rotmat, betas, place, pinhole, "skeleton"), evidence)
-        turn = torch.zeros_like(start.estimate.joints).requires_grad_()
-        change = torch.zeros_like(start.translation).requires_grad_()
-        minimise(lambda: energy(smpl, start, turn, change, evidence).sum(), [turn, change])
+        scatters = (prior.rotation.clone(), prior.depth.clone(), prior.betas.clone())
+        start = Prior(start, *scatters)
+        change = Change.none_of(start.people)
+        variables = [change.turn, change.place, change.betas]
+        minimise(lambda: energy(smpl, start, change, evidence).sum(), variables)
     with torch.no_grad():
-        after = changed(smpl, start, turn, change, "skeleton")
+        after = changed(smpl, start, change, "skeleton")
         fits = misfit(after, evidence) < MISFIT * evidence.weights.sum(dim=1)
         rotmat = torch.where(fits[:, None, None, None], after.estimate.rotmat, rotmat)
+        betas = torch.where(fits[:, None], after.estimate.betas, betas)
         place = torch.where(fits[:, None], after.translation, place)
         return Fit(see(smpl, rotmat, betas, place, pinhole, "mesh"), fits)
 
@@ -139,31 +188,24 @@ def minimise(value: Callable[[], Float[Tensor, ""]], variables: list[Tensor]) ->
                 x -= rate * mean / (1 - first**step) / scale
 
 
-def energy(
-    smpl: SMPL,
-    before: Placement,
-    turn: Float[Tensor, "b 24 3"],
-    change: Float[Tensor, "b 3"],
-    evidence: Evidence,
-) -> Float[Tensor, "b"]:
+def energy(smpl: SMPL, prior: Prior, change: Change, evidence: Evidence) -> Float[Tensor, "b"]:
     """Return what is minimised for each person: landmarks' pull, and every change by its scatter.
 
     Args:
         smpl: the body.
-        before: the network's answer.
-        turn: axis-angle of the rotation after each joint's own, radians.
-        change: of the place, see `changed`.
+        prior: the people before.
+        change: of them.
         evidence: of the same people.
     """
-    after = changed(smpl, before, turn, change, "skeleton")
-    joints = [placement.estimate.joints for placement in (after, before)]
+    after = changed(smpl, prior, change, "skeleton")
+    joints = [placement.estimate.joints for placement in (after, prior.people)]
     depths = [x[..., 2] - x[:, :1, 2] for x in joints]
     return (
         misfit(after, evidence)
-        + (turn[:, 0] / ROOT_SCATTER).square().sum(dim=1)
-        + (turn[:, 1:] / ROTATION_SCATTER).square().sum(dim=(1, 2))
-        + ((depths[0] - depths[1]) / DEPTH_SCATTER).square().sum(dim=1)
-        + (change / PLACE_SCATTER).square().sum(dim=1)
+        + (change.turn / prior.rotation[..., None]).square().sum(dim=(1, 2))
+        + ((depths[0] - depths[1]) / prior.depth).square().sum(dim=1)
+        + (change.place / PLACE_SCATTER).square().sum(dim=1)
+        + change.betas.square().sum(dim=1)
     )
 
 
@@ -224,27 +266,14 @@ def pull(difference: Float[Tensor, "b l 2"]) -> Float[Tensor, "b l"]:
     return distance / (1 + distance / OUTLIER**2)
 
 
-def changed(
-    smpl: SMPL,
-    before: Placement,
-    turn: Float[Tensor, "b 24 3"],
-    change: Float[Tensor, "b 3"],
-    parts: str,
-) -> Placement:
-    """Return people after the changes.
-
-    Args:
-        smpl: the body.
-        before: the people.
-        turn: axis-angle of the rotation after each joint's own, radians.
-        change: logarithm of how much nearer they come, along the ray from the camera, then the
-            shift in x and y, metres.
-        parts: as in `SMPL.estimate`.
-    """
-    rotmat = before.estimate.rotmat @ axis_angle_to_rotmat(turn)
-    translation = before.translation * (-change[:, :1]).exp()
-    translation = translation + F.pad(change[:, 1:], (0, 1))
-    return see(smpl, rotmat, before.estimate.betas, translation, before.pinhole, parts)
+def changed(smpl: SMPL, prior: Prior, change: Change, parts: str) -> Placement:
+    """Return people after a change; `parts` as in `SMPL.estimate`."""
+    before = prior.people
+    rotmat = before.estimate.rotmat @ axis_angle_to_rotmat(change.turn)
+    translation = before.translation * (-change.place[:, :1]).exp()
+    translation = translation + F.pad(change.place[:, 1:], (0, 1))
+    betas = before.estimate.betas + change.betas * prior.betas
+    return see(smpl, rotmat, betas, translation, before.pinhole, parts)
 
 
 def are_swapped(people: Placement, evidence: Evidence) -> Bool[Tensor, "b"]:
@@ -253,16 +282,10 @@ def are_swapped(people: Placement, evidence: Evidence) -> Bool[Tensor, "b"]:
     Against the light a front looks like a back. Then the landmarks are right places under wrong
     names, and would turn the body inside out.
     """
-    everybody = torch.ones_like(evidence.weights[:, 0], dtype=torch.bool)
-    swapped = misfit(people, with_swapped_sides(evidence, everybody))
-    return swapped < SWAP_RATIO * misfit(people, evidence)
+    return misfit(people, with_swapped_sides(evidence)) < SWAP_RATIO * misfit(people, evidence)
 
 
-def with_swapped_sides(evidence: Evidence, whose: Bool[Tensor, "b"]) -> Evidence:
-    """Return landmarks of which some people's left and right ones have changed places."""
+def with_swapped_sides(evidence: Evidence) -> Evidence:
+    """Return landmarks of which the left and right ones have changed places."""
     order = list(mirrored(evidence.names))
-    places, weights = (
-        torch.where(whose.view(-1, *[1] * (x.ndim - 1)), x[:, order], x)
-        for x in (evidence.places, evidence.weights)
-    )
-    return replace(evidence, places=places, weights=weights)
+    return replace(evidence, places=evidence.places[:, order], weights=evidence.weights[:, order])

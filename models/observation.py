@@ -5,7 +5,7 @@ then still seen far outside the box, or in another person's, counts nothing, nor
 or outside the photo.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,6 @@ from smpler.models.fitting import (
     POINT_NAMES,
     Evidence,
     are_swapped,
-    with_swapped_sides,
 )
 from smpler.models.placement import Placement
 from smpler.models.smpl import Estimate
@@ -58,28 +57,58 @@ _HIPS, _SHOULDERS = (
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What is seen of some people; L landmarks."""
+class SeenLandmarks:
+    """What a detector says of some people; N landmarks."""
 
-    evidence: Evidence
-    """What the bodies can be fitted to."""
-    visibility: Float[Tensor, "b l"]
-    """How sure the detector is to see each of the evidence's landmarks, [0, 1]; 0 where it is
-    outside the photo."""
+    names: tuple[str, ...]
+    places: Float[Tensor, "b n 2"]
+    """Crop coordinates, [-1, 1] from edge to edge."""
+    visibility: Float[Tensor, "b n"]
+    """How sure the detector is to see each, [0, 1]; 0 where it is outside the photo."""
+    weights: Float[Tensor, "b n"]
+    """How much each counts when a body is brought onto them, [0, 1]."""
+    is_own: Float[Tensor, "b n"]
+    """1; 0 where it may be another person's, and where nobody is recognised."""
+
+    def named(self, names: Sequence[str]) -> "SeenLandmarks":
+        """Return those of some names, in the order in which they are."""
+        chosen = [number for number, name in enumerate(self.names) if name in names]
+        return self._with(lambda x: x[:, chosen], tuple(self.names[number] for number in chosen))
+
+    def with_swapped_sides(self, whose: Bool[Tensor, "b"]) -> "SeenLandmarks":
+        """Return landmarks of which some people's left and right ones have changed places."""
+        order = list(mirrored(self.names))
+        return self._with(
+            lambda x: torch.where(whose.view(-1, *[1] * (x.ndim - 1)), x[:, order], x), self.names
+        )
+
+    def _with(self, change: Callable[[Tensor], Tensor], names: tuple[str, ...]) -> "SeenLandmarks":
+        parts = (self.places, self.visibility, self.weights, self.is_own)
+        return SeenLandmarks(names, *map(change, parts))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is seen of some people."""
+
+    landmarks: SeenLandmarks
     hidden: dict[int, int]
     """Who was taken for whom at the first look: by numbers, the one and the other. The other one's
     box was black at the second look."""
     presence: Float[Tensor, "b"]
     """How sure the detector is that somebody is there, [0, 1]; 0 where it recognises nobody."""
 
+    @property
+    def evidence(self) -> Evidence:
+        """What the bodies can be fitted to: landmarks of `POINT_NAMES`."""
+        followed = self.landmarks.named(POINT_NAMES)
+        return Evidence(followed.names, followed.places, followed.weights)
+
 
 def with_the_estimates_sides(seen: Observation, people: Placement) -> Observation:
     """Swap left and right landmarks of people whom the two networks see from opposite sides."""
     whose = are_swapped(people, seen.evidence)
-    order = list(mirrored(seen.evidence.names))
-    visibility = torch.where(whose[:, None], seen.visibility[:, order], seen.visibility)
-    evidence = with_swapped_sides(seen.evidence, whose)
-    return replace(seen, evidence=evidence, visibility=visibility)
+    return replace(seen, landmarks=seen.landmarks.with_swapped_sides(whose))
 
 
 def observe(
@@ -100,7 +129,6 @@ def observe(
         detector: of the landmarks.
         others: boxes of further people, who are not looked for.
     """
-    known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
     joints = [
         window.to_photo(joints.cpu().double().numpy())
         for window, joints in zip(windows, estimate.joints_2d, strict=True)
@@ -112,28 +140,30 @@ def observe(
         return _look(part, boxes[number], joints[number], detector)
 
     found = [look(number) for number in range(len(windows))]
-    hidden, first = _seen_twice(found, boxes), list(found)
+    followed = [_followed(landmarks, detector) for landmarks in found]
+    hidden = _seen_twice(followed, boxes)
     for number, owner in hidden.items():
         # once more, without the one whose landmarks these are
         again = look(number, hidden=[boxes[owner]])
-        found[number] = None if is_same_body(again, first[owner], boxes[number]) else again
-    places = estimate.joints_2d.new_zeros(len(windows), len(known), 2)
-    weights, visibility = (places.new_zeros(places.shape[:2]) for _ in range(2))
+        is_owner = is_same_body(_followed(again, detector), followed[owner], boxes[number])
+        found[number] = None if is_owner else again
+    places = estimate.joints_2d.new_zeros(len(windows), len(detector.names), 2)
+    visibility, weights, is_own = (places.new_zeros(places.shape[:2]) for _ in range(3))
     presence = places.new_zeros(len(windows))
     for number, (landmarks, window, box) in enumerate(zip(found, windows, boxes, strict=True)):
         if landmarks is None:
             continue
-        pixels, visible = landmarks.keypoints[known], landmarks.visibility[known]
+        pixels, visible = landmarks.keypoints, landmarks.visibility
         visible = visible * _inside(pixels, _whole(photo))
         needed = np.where(_at_a_cut(pixels, box, photo), CUT_VISIBILITY, MIN_VISIBILITY)
-        around = [*boxes[:number], *boxes[number + 1 :], *others]
-        counts = (visible >= needed) & _is_own(pixels, box, around)
+        own = _is_own(pixels, box, [*boxes[:number], *boxes[number + 1 :], *others])
         places[number] = torch.from_numpy(window.to_crop(pixels)).float()
         visibility[number] = torch.from_numpy(visible).float()
-        weights[number] = torch.from_numpy(visible * counts).float()
+        weights[number] = torch.from_numpy(visible * ((visible >= needed) & own)).float()
+        is_own[number] = torch.from_numpy(own).float()
         presence[number] = landmarks.score
-    names = tuple(detector.names[number] for number in known)
-    return Observation(Evidence(names, places, weights), visibility, hidden, presence)
+    seen = SeenLandmarks(tuple(detector.names), places, visibility, weights, is_own)
+    return Observation(seen, hidden, presence)
 
 
 def _seen_twice(found: Sequence[Landmarks | None], boxes: Sequence[Box]) -> dict[int, int]:
@@ -177,7 +207,7 @@ def shows_one_person(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetect
     """
     height, width = image.shape[:2]
     middle, up = np.array([width / 2, height / 2]), np.array([0.0, -1.0])
-    found = detector.find(image, middle, up, max(width, height) / 2)
+    found = _followed(detector.find(image, middle, up, max(width, height) / 2), detector)
     if found is None or found.score < PLAIN:
         return 0.0
     seen = (found.visibility >= MIN_VISIBILITY) & _inside(found.keypoints, _whole(image))
@@ -193,11 +223,12 @@ def confidence(seen: Observation, names: Sequence[str]) -> Float[Tensor, "b n"]:
         seen: of some people.
         names: of joints, SMPL's or of the evaluated keypoints.
     """
-    known = seen.evidence.names
+    followed = seen.landmarks.named(POINT_NAMES)
+    known = followed.names
     columns = []
     for name in names:
         numbers = [known.index(x) for x in landmarks_round(name) if x in known]
-        column = seen.visibility[:, numbers].mean(dim=1)
+        column = followed.visibility[:, numbers].mean(dim=1)
         columns.append(column if numbers else torch.zeros_like(seen.presence))
     return torch.stack(columns, dim=1)
 
@@ -209,6 +240,15 @@ def landmarks_round(name: str) -> tuple[str, ...]:
         return POINTS_ROUND[name]
     nearest = {"Foot": "Ankle", "Hand": "Wrist", "Collar": "Shoulder"}
     return (f"{side}_{nearest.get(part, part)}",)
+
+
+def _followed(landmarks: Landmarks | None, detector: LandmarkDetector) -> Landmarks | None:
+    """Return only those landmarks that the fit can follow."""
+    if landmarks is None:
+        return None
+    known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
+    keypoints, visibility = landmarks.keypoints[known], landmarks.visibility[known]
+    return Landmarks(keypoints, visibility, landmarks.score)
 
 
 def _look(

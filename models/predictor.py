@@ -20,8 +20,8 @@ from smpler.models.answers import Answer, fit_states, numbers_of, qualities
 from smpler.models.body import Body
 from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
-from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
-from smpler.models.fitting import fit_to_landmarks
+from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector, checked_size
+from smpler.models.fitting import Prior, fit_to_landmarks
 from smpler.models.observation import observe, shows_one_person, with_the_estimates_sides
 from smpler.models.placement import Pinhole, place
 from smpler.models.smpl import SMPL, Estimate
@@ -80,6 +80,7 @@ class Predictor:
             network sees the photo and its answer stays as it is.
         weights: what results call the model's weights.
         weights_sha256: hash of their file.
+        landmarks: which of the shipped landmark networks is taken, `full` or `heavy`.
     """
 
     def __init__(
@@ -91,10 +92,12 @@ class Predictor:
         fit: bool = False,
         weights: str = "given model",
         weights_sha256: str = "",
+        landmarks: str = "full",
     ):
         self.model, self.mirror, self.fit = model, mirror, fit
         self.person_detector, self.landmark_detector = person_detector, landmark_detector
         self.weights, self.weights_sha256 = weights, weights_sha256
+        self.landmarks = checked_size(landmarks)
 
     @classmethod
     def load(
@@ -105,6 +108,7 @@ class Predictor:
         backend: str = "eager",
         mirror: bool | None = None,
         fit: bool | None = None,
+        landmarks: str = "full",
     ) -> "Predictor":
         """Assemble model, weights, body and detectors.
 
@@ -117,6 +121,7 @@ class Predictor:
             backend: a name in `BACKENDS`.
             mirror: average with the mirrored crop; None: with the open weights.
             fit: bring bodies onto landmarks that BlazePose sees; None: with the open weights.
+            landmarks: BlazePose's network, `full`, or `heavy`, which is slower.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -124,6 +129,7 @@ class Predictor:
         """
         if backend not in BACKENDS:
             raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
+        checked_size(landmarks)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         is_open = checkpoint is None
@@ -132,7 +138,8 @@ class Predictor:
         assert weights is not None  # otherwise `load_model` has raised an error
         name, sha256 = describe_weights(weights)
         mirror, fit = (is_open if choice is None else choice for choice in (mirror, fit))
-        return cls(with_backend(model, backend), None, None, mirror, fit, name, sha256)
+        network = with_backend(model, backend)
+        return cls(network, None, None, mirror, fit, name, sha256, landmarks)
 
     @property
     def device(self) -> torch.device:
@@ -149,7 +156,9 @@ class Predictor:
     def load_landmark_detector(self) -> LandmarkDetector:
         """Return what finds the landmarks; it is loaded when it is first needed."""
         if self.landmark_detector is None:
-            self.landmark_detector = BlazePoseLandmarkDetector.load(device=self.device)
+            self.landmark_detector = BlazePoseLandmarkDetector.load(
+                device=self.device, size=self.landmarks
+            )
         return self.landmark_detector
 
     def __call__(
@@ -299,7 +308,7 @@ class Predictor:
             quality = qualities(people, seen)
         if not self.fit:
             return Answer(people, seen, ["off"] * len(windows), quality)
-        fit = fit_to_landmarks(smpl, people, seen.evidence)
+        fit = fit_to_landmarks(smpl, Prior.of_network(people), seen.evidence)
         return Answer(fit.placement, seen, fit_states(fit, seen), quality)
 
 

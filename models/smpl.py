@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from smpler.models.body import Body
-from smpler.utils.geometry import axis_angle_to_rotmat, project
+from smpler.utils.geometry import axis_angle_to_rotmat, nearest_rotation, project
 from smpler.utils.joints import (
     H36M_PELVIS,
     KEYPOINTS_FROM_H36M,
@@ -245,11 +245,10 @@ class SMPL(nn.Module):
         """
         reflect = torch.tensor([-1.0, 1.0, 1.0]).to(mirrored.rotmat)
         back = reflect[:, None] * mirrored.rotmat[:, list(mirrored_joints(SMPL_NAMES))] * reflect
-        u, _, vh = torch.linalg.svd(estimate.rotmat + back)
-        u = u * torch.linalg.det(u @ vh).sign()[..., None, None]  # never a reflection
+        rotmat = nearest_rotation(estimate.rotmat + back)
         cam = mirrored.cam * torch.tensor([1.0, -1.0, 1.0]).to(mirrored.cam)
         betas = (estimate.betas + mirrored.betas) / 2
-        return self.estimate(u @ vh, betas, (estimate.cam + cam) / 2)
+        return self.estimate(rotmat, betas, (estimate.cam + cam) / 2)
 
     def estimate(
         self,

@@ -24,7 +24,13 @@ from scripts.conversion import run
 from smpler.datasets.engine.photo import jpeg_bytes
 from smpler.datasets.engine.poses.sampler import PoseSampler
 from smpler.datasets.engine.stored import RenderedPhotos
-from smpler.datasets.engine.stream import SPLITS, VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
+from smpler.datasets.engine.stream import (
+    POSE_VERSIONS,
+    SPLITS,
+    VALIDATION_SEED,
+    VALIDATION_SIZE,
+    SyntheticPeople,
+)
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import Body, open_body
 from smpler.utils.flags import whole
@@ -66,7 +72,7 @@ def render(args: argparse.Namespace) -> int:
         raise ValueError(f"--num is {num}; give the number of samples, such as --num 20000.")
     seed = VALIDATION_SEED if validation else args.seed
     body = open_body()
-    poses = PoseSampler(None if validation else args.amass)
+    poses = PoseSampler(None if validation else args.amass, version=POSE_VERSIONS[args.split])
     stream = SyntheticPeople(body, poses=poses, split=args.split, seed=seed, augment=False)
     if args.contact_sheet:
         write_contact_sheet(args.contact_sheet, stream, num)

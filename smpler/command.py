@@ -15,6 +15,7 @@ import torch
 
 from smpler import __version__
 from smpler.models.answers import LOW_QUALITY
+from smpler.models.detectors.landmarks import SIZES
 from smpler.models.predictor import BACKENDS, MAX_PEOPLE, Predictor
 from smpler.photos import find_photos, output_names
 from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
@@ -28,6 +29,8 @@ MIRROR_HELP = """average with the answer to the mirrored photo, which takes the 
 long; default: with the open weights"""
 FIT_HELP = """bring the bodies onto the joints that BlazePose's landmark network sees; default: with
 the open weights"""
+LANDMARKS_HELP = """which of BlazePose's landmark networks looks at people; heavy takes four times
+as long"""
 FOCAL_HELP = "of the photo in pixels; default: as its EXIF data say, else its diagonal"
 SAMPLE_HELP = "; default: a sample photo" if SAMPLES.is_dir() else ""
 
@@ -60,6 +63,7 @@ def demo(argv: Sequence[str] | None = None) -> int:
             arguments.backend,
             arguments.mirror,
             arguments.fit,
+            arguments.landmarks,
         )
         if not arguments.bbox:
             predictor.load_person_detector()
@@ -140,6 +144,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--backend", choices=BACKENDS, default="eager", help="what runs the network")
     add("--mirror", action=argparse.BooleanOptionalAction, help=MIRROR_HELP)
     add("--fit", action=argparse.BooleanOptionalAction, help=FIT_HELP)
+    add("--landmarks", choices=list(SIZES), default="full", help=LANDMARKS_HELP)
     add("--focal_length", type=above_zero, help=FOCAL_HELP)
     add("--json_mesh", action="store_true", help="write the mesh into the json as well")
     add("--version", action="version", version=f"SMPLer {__version__}")

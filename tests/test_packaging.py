@@ -112,9 +112,8 @@ def test_an_installed_package_works_and_holds_nothing_of_the_users(
         assert not [name for name in names if name.endswith((".tsv", ".pt", ".pkl", "notes.py"))]
         data = {name for name in names if name.endswith((".npz", ".safetensors"))}
         expected = {"meta_data/open_body.npz", "pretrained/smpler_open_blaze.safetensors"}
-        expected |= {
-            f"pretrained/person_{what}.npz" for what in ("detector", "detector_groups", "landmarks")
-        }
+        networks = ("detector", "detector_groups", "landmarks", "landmarks_heavy")
+        expected |= {f"pretrained/person_{what}.npz" for what in networks}
         assert data == {f"smpler/{name}" for name in expected}, data
         install(environment, wheel)
     else:

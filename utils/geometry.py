@@ -48,6 +48,22 @@ def rotmat_to_axis_angle(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndar
     return xyz * ratio
 
 
+def rotation_angle(
+    first: Float[Tensor, "*n 3 3"], second: Float[Tensor, "*n 3 3"]
+) -> Float[Tensor, "*n"]:
+    """Angles between rotations, radians, [0, pi]."""
+    between = first.mT @ second
+    x, y, z = (between - between.mT)[..., (2, 0, 1), (1, 2, 0)].unbind(-1)
+    cosine = between.diagonal(dim1=-2, dim2=-1).sum(-1) - 1
+    return torch.atan2((x.square() + y.square() + z.square()).sqrt(), cosine)
+
+
+def nearest_rotation(matrix: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 3 3"]:
+    """The rotation with the least sum of squared differences from a matrix, never a reflection."""
+    u, _, vh = torch.linalg.svd(matrix)
+    return u * torch.linalg.det(u @ vh).sign()[..., None, None] @ vh
+
+
 def rot6d_to_rotmat(rot6d: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 3"]:
     """Rotation matrices of 6D representations (Zhou et al., CVPR 2019), by Gram-Schmidt.
 

@@ -93,7 +93,8 @@ class GroupPictures:
 
     def __init__(self, seed: int = 0):
         body = open_body()
-        stream = SyntheticPeople(body, augment=False)
+        # version 1: the recorded numbers are of these poses
+        stream = SyntheticPeople(body, poses=PoseSampler(version=1), augment=False)
         self.seed = seed
         self.people, self.panoramas, self.noise = stream.people, stream.panoramas, stream.noise
         self.poses: PoseSampler = stream.poses

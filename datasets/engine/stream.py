@@ -31,8 +31,11 @@ from smpler.datasets.engine.scenes import Scene, sample_scene
 from smpler.datasets.engine.wardrobe import Wardrobe, load_wardrobe
 
 SPLITS = ("train", "val")
+POSE_VERSIONS = {"train": 2, "val": 1}
+"""Split -> version of the poses, if none are given, see `PoseSampler`."""
 VALIDATION_SEED, VALIDATION_SIZE = 2024, 2000
-"""The fixed validation set: these samples of the split `val`."""
+"""The fixed validation sets: these samples of the split `val`. Its set open/1 has version 1 of the
+poses, open/2 has version 2."""
 
 
 class SyntheticPeople(IterableDataset):
@@ -45,7 +48,7 @@ class SyntheticPeople(IterableDataset):
         body: the open body.
         wardrobe: what people wear; by default the shipped one. Only the split's part is used.
         poses: its `sample(rng)` returns (24, 3) axis-angle, y up, z forward; by default a
-            `smpler.datasets.engine.poses.sampler.PoseSampler`.
+            `smpler.datasets.engine.poses.sampler.PoseSampler` of the version in POSE_VERSIONS.
         split: `train`, or `val` with clothes, hair, skins and places that training never sees.
         options: further keys, from OPTIONS.
         augment: apply the published augmentation; by default in the split `train` alone.
@@ -79,7 +82,7 @@ class SyntheticPeople(IterableDataset):
         if poses is None:
             from smpler.datasets.engine.poses.sampler import PoseSampler
 
-            poses = PoseSampler()
+            poses = PoseSampler(version=POSE_VERSIONS[split])
         wardrobe = (wardrobe or load_wardrobe()).split(split)
         self.split, self.seed, self.options = split, seed, tuple(options)
         self.augment = split == "train" if augment is None else augment
@@ -163,7 +166,7 @@ class SyntheticSamples(Dataset):
 
 
 def validation_set(body: BodyArrays, **arguments) -> SyntheticSamples:
-    """Return the fixed validation set.
+    """Return the fixed validation set: open/1, or open/2 with `poses=PoseSampler(version=2)`.
 
     Args:
         body: the open body.

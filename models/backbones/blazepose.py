@@ -1,8 +1,13 @@
-"""BlazePose's landmark network (Bazarevsky et al., arXiv 2006.10204) as a backbone, in plain torch.
+"""BlazePose's landmark network (Bazarevsky et al., arXiv 2006.10204) in plain torch; as a backbone.
 
-Its "full" variant, trained on photos of people: what it knows of real images crosses over to a body
-model that has seen rendered people only. The segmentation branch is left out.
+It was trained on photos of people: what its "full" variant knows of real images crosses over to a
+body model that has seen rendered people only. The "heavy" variant finds landmarks only. The
+segmentation branch is left out.
 """
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,56 +32,164 @@ LATERAL_CHANNELS = 48
 TOWER_CHANNELS = 288
 
 
+class Blocks(NamedTuple):
+    """A run of inverted residuals; the first of a stage halves the map."""
+
+    channels: int
+    kernel: int
+    count: int
+    widening: int = 6
+    """Hidden channels of a block by those of its input."""
+
+
+@dataclass(frozen=True)
+class LandmarkSize:
+    """How wide and deep a variant of the network is."""
+
+    stem_channels: int
+    stages: tuple[tuple[Blocks, ...], ...]
+    """Those at 1/4, 1/8, 1/16 and 1/32 of the input's side."""
+    refined: tuple[tuple[int, int], ...]
+    """Channels, and blocks behind the first one, of the stages at 1/8, 1/16 and 1/32 that look at
+    the decoded map a second time; empty for variants that lack them."""
+    tower: tuple[int, int]
+    """Blocks behind the two that halve the map."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the maps that a decoder reads: the stages', the last one widened."""
+        *fine, coarsest = (stage[-1] for stage in self.stages)
+        return *(blocks.channels for blocks in fine), coarsest.widening * coarsest.channels
+
+
+FULL = LandmarkSize(
+    stem_channels=16,
+    stages=(
+        (Blocks(24, 3, 1, widening=4), Blocks(24, 3, 1)),
+        (Blocks(32, 5, 2),),
+        (Blocks(64, 3, 3), Blocks(88, 5, 3)),
+        (Blocks(144, 5, 4),),
+    ),
+    refined=(),
+    tower=(4, 5),
+)
+HEAVY = LandmarkSize(
+    stem_channels=24,
+    stages=(
+        (Blocks(32, 3, 2, widening=4), Blocks(32, 3, 2)),
+        (Blocks(56, 5, 4),),
+        (Blocks(112, 3, 6), Blocks(160, 5, 6)),
+        (Blocks(272, 5, 8),),
+    ),
+    refined=((96, 6), (192, 7), (TOWER_CHANNELS, 7)),
+    tower=(7, 7),
+)
+
+
+def inverted_residuals(in_channels: int, stage: Sequence[Blocks]) -> Iterator[InvertedResidual]:
+    """Yield the blocks of a stage."""
+    stride = 2
+    for channels, kernel, count, widening in stage:
+        for _ in range(count):
+            hidden = widening * in_channels
+            yield InvertedResidual(in_channels, hidden, channels, kernel, stride)
+            in_channels, stride = channels, 1
+
+
 class LandmarkNetwork(nn.Module):
     """The encoder, and what says where the landmarks are: in the image, and in metres."""
 
-    def __init__(self):
+    def __init__(self, size: LandmarkSize = FULL):
         super().__init__()
+        stem = size.stem_channels
+        ends = [stage[-1].channels for stage in size.stages]
+        stages = [
+            nn.Sequential(*inverted_residuals(channels, stage))
+            for channels, stage in zip((stem, *ends), size.stages, strict=False)
+        ]
         self.stage4 = nn.Sequential(
             Conv(3, 24, 3, 2, relu=True),
             Conv(24, 24, 3, groups=24, relu=True),
-            Conv(24, 16),
-            InvertedResidual(16, 64, 24, 3, 2),
-            InvertedResidual(24, 144, 24, 3, 1),
+            Conv(24, stem),
+            *stages[0],
         )
-        self.stage8 = nn.Sequential(
-            InvertedResidual(24, 144, 32, 5, 2), InvertedResidual(32, 192, 32, 5, 1)
-        )
-        self.stage16 = nn.Sequential(
-            InvertedResidual(32, 192, 64, 3, 2),
-            InvertedResidual(64, 384, 64, 3, 1),
-            InvertedResidual(64, 384, 64, 3, 1),
-            InvertedResidual(64, 384, 88, 5, 1),
-            InvertedResidual(88, 528, 88, 5, 1),
-            InvertedResidual(88, 528, 88, 5, 1),
-        )
-        self.stage32 = nn.Sequential(
-            InvertedResidual(88, 528, 144, 5, 2),
-            *[InvertedResidual(144, 864, 144, 5, 1) for _ in range(3)],
-        )
+        self.stage8, self.stage16, self.stage32 = stages[1:]
+        wide = size.channels[-1]
         self.widen = nn.Sequential(
-            Conv(144, 864, relu=True), Conv(864, 864, 3, groups=864, relu=True)
+            Conv(ends[-1], wide, relu=True), Conv(wide, wide, 3, groups=wide, relu=True)
         )
+        self.refinement = Refinement(size) if size.refined else None
         self.tower = nn.Sequential(
-            Lateral(864, TOWER_CHANNELS),
-            TowerBlock(stride=2),
-            *[TowerBlock() for _ in range(4)],
-            TowerBlock(stride=2),
-            *[TowerBlock() for _ in range(5)],
+            Lateral(wide, TOWER_CHANNELS),
+            *tower_blocks(TOWER_CHANNELS, TOWER_CHANNELS, size.tower[0]),
+            *tower_blocks(TOWER_CHANNELS, TOWER_CHANNELS, size.tower[1]),
         )
         self.landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * LANDMARK_VALUES, 2)
         self.world_landmarks = nn.Conv2d(TOWER_CHANNELS, NUM_LANDMARKS * 3, 2)
 
     def encode(
         self, images: Float[Tensor, "b 3 h w"]
-    ) -> tuple[
-        Float[Tensor, "b 24 64 64"], Float[Tensor, "b 32 32 32"], Float[Tensor, "b 88 16 16"]
-    ]:
+    ) -> tuple[Float[Tensor, "b _ 64 64"], Float[Tensor, "b _ 32 32"], Float[Tensor, "b _ 16 16"]]:
         """Return the encoder's maps but the coarsest: four fifths of all the work."""
         images = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
         stage4 = self.stage4(images)
         stage8 = self.stage8(stage4)
         return stage4, stage8, self.stage16(stage8)
+
+    def look(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 288 2 2"]:
+        """Return the last hidden layer, which the landmarks are read from."""
+        encoded = self.encode(images)
+        wide = self.widen(self.stage32(encoded[-1]))
+        lateral, *blocks = self.tower
+        hidden = lateral(wide)
+        if self.refinement is not None:
+            hidden = hidden + self.refinement(*encoded, wide)
+        for block in blocks:
+            hidden = block(hidden)
+        return hidden
+
+
+class Decoder(nn.ModuleList):
+    """Brings an encoder's maps, from the coarsest on, to `LATERAL_CHANNELS`, and adds them up."""
+
+    def __init__(self, size: LandmarkSize = FULL):
+        super().__init__(Lateral(channels) for channels in size.channels)
+
+    def forward(self, *encoded: Float[Tensor, "b _ _ _"]) -> list[Float[Tensor, "b 48 _ _"]]:
+        """Return the sums at 1/16, 1/8 and 1/4 of the input's side, of maps from fine to coarse."""
+        (coarsest, wide), *rest = reversed(list(zip(self, encoded, strict=True)))
+        decoded, x = [], coarsest(wide)
+        for lateral, finer in rest:
+            x = lateral(finer) + F.interpolate(x, scale_factor=2.0, mode="bilinear")
+            decoded.append(x)
+        return decoded
+
+
+class Refinement(nn.Module):
+    """The heavy variant's second look: it encodes the decoded map anew, beside the first maps."""
+
+    def __init__(self, size: LandmarkSize):
+        super().__init__()
+        self.laterals = Decoder(size)
+        ends = [channels for channels, _ in size.refined]
+        self.stages = nn.ModuleList(
+            nn.Sequential(*tower_blocks(before, channels, count))
+            for before, (channels, count) in zip(
+                (LATERAL_CHANNELS, *ends[:-1]), size.refined, strict=True
+            )
+        )
+        self.shortcuts = nn.ModuleList(
+            Lateral(channels, refined)
+            for channels, refined in zip(size.channels[1:-1], ends[:-1], strict=True)
+        )
+
+    def forward(self, *encoded: Float[Tensor, "b _ _ _"]) -> Float[Tensor, "b 288 8 8"]:
+        """Return what is added to the coarsest map, of the encoder's maps from fine to coarse."""
+        x = self.laterals(*encoded)[-1]
+        *stages, last = self.stages
+        for stage, shortcut, first in zip(stages, self.shortcuts, encoded[1:-1], strict=True):
+            x = stage(x) + shortcut(first)
+        return last(x)
 
 
 class BlazePoseBackbone(LandmarkNetwork):
@@ -101,7 +214,7 @@ class BlazePoseBackbone(LandmarkNetwork):
 
     def __init__(self):
         super().__init__()
-        self.laterals = nn.ModuleList(Lateral(channels) for channels in (24, 32, 88, 864))
+        self.laterals = Decoder()
         scale = torch.tensor(LANDMARK_SCALE * NUM_LANDMARKS)[:, None, None]
         self.register_buffer("landmark_scale", scale, persistent=False)
 
@@ -117,10 +230,7 @@ class BlazePoseBackbone(LandmarkNetwork):
     ) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the maps of what `encode` gave."""
         wide, coarsest = self.look_at_all(stage16)
-        decoded, x = [], self.laterals[3](wide)
-        for lateral, encoded in zip(self.laterals[2::-1], (stage16, stage8, stage4), strict=True):
-            x = lateral(encoded) + F.interpolate(x, scale_factor=2.0, mode="bilinear")
-            decoded.append(x)
+        decoded = self.laterals(stage4, stage8, stage16, wide)
         return [F.avg_pool2d(decoded[2], 2), decoded[0], coarsest]
 
     def look_at_all(
@@ -148,18 +258,30 @@ class Lateral(nn.Sequential):
 
 
 class TowerBlock(nn.Module):
-    """A separable convolution round a shortcut; with stride 2, the shortcut is max-pooled."""
+    """A separable convolution round a shortcut; with stride 2, the shortcut is max-pooled.
 
-    def __init__(self, stride: int = 1):
+    Where there are more channels behind than before, the shortcut has zeros for the new ones.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
-        self.stride = stride
-        self.depthwise = nn.Conv2d(TOWER_CHANNELS, TOWER_CHANNELS, 3, stride, groups=TOWER_CHANNELS)
-        self.pointwise = nn.Conv2d(TOWER_CHANNELS, TOWER_CHANNELS, 1)
+        self.stride, self.new_channels = stride, out_channels - in_channels
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, groups=in_channels)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d _ _"]:
         """Refine the map."""
         shortcut = x if self.stride == 1 else F.max_pool2d(x, 2)
+        if self.new_channels:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
         # TensorFlow pads an even side before a stride of 2 behind only
         padded = F.pad(x, (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1))
         y = self.pointwise(F.relu6(self.depthwise(padded)))
         return F.relu6(shortcut + y)
+
+
+def tower_blocks(in_channels: int, channels: int, count: int) -> Iterator[TowerBlock]:
+    """Yield a block that halves the map, and so many behind it."""
+    yield TowerBlock(in_channels, channels, stride=2)
+    for _ in range(count):
+        yield TowerBlock(channels, channels)

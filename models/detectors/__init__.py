@@ -81,7 +81,7 @@ class LandmarkDetector(Protocol):
     """Finds the joints of a person whose place is known."""
 
     names: tuple[str, ...]
-    """What `find` gives, in its order; left and right ones in pairs. The fit follows SMPL's joints,
+    """What `find` gives, in its order; each L_ name has its R_ one. The fit follows SMPL's joints,
     Nose, L_Ear and R_Ear, and ignores other names."""
 
     def find(

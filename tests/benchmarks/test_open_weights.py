@@ -70,7 +70,10 @@ def test_jitter_stays_within_its_bounds_and_differs_between_samples(framing):
 
 def test_without_jitter_the_crops_are_the_validation_sets(monkeypatch):
     stream, clothes = SyntheticPeople.__init__, wardrobe(open_body())
-    with_clothes = lambda self, body, **k: stream(self, body, clothes, Poses(), **k)  # noqa: E731
+
+    def with_clothes(self, body, poses=None, **arguments):
+        stream(self, body, clothes, Poses(), **arguments)
+
     monkeypatch.setattr(SyntheticPeople, "__init__", with_clothes)
     plain = SyntheticPeople(open_body(), split="val", seed=VALIDATION_SEED).first(2)
     same, moved = (open_weights.crops(open_body(), 2, amount) for amount in (0.0, 0.2))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from smpler.models.answers import FARTHEST, HALF, UNSEEN, Answer, fit_states, qualities
-from smpler.models.fitting import Evidence, Fit
-from smpler.models.observation import Observation
+from smpler.models.fitting import Fit
+from smpler.models.observation import Observation, SeenLandmarks
 from tests.support.standing import FITTED, everywhere, places_of, smpl, standing
 
 __all__ = ["smpl"]  # a fixture
@@ -15,9 +15,13 @@ def observed(people, away: float = 0.0, weight: float = 1.0, presence: float = 1
     places = places_of(people)
     places[..., 0] += away
     weights = weight * everywhere()
-    return Observation(
-        Evidence(FITTED, places, weights), weights, {}, presence * torch.ones(2).double()
-    )
+    return seen_with(places, weights, presence)
+
+
+def seen_with(places, weights, presence: float = 1.0) -> Observation:
+    everybody = presence * torch.ones(len(weights)).double()
+    landmarks = SeenLandmarks(FITTED, places, weights, weights, torch.ones_like(weights))
+    return Observation(landmarks, {}, everybody)
 
 
 def test_two_networks_that_agree_are_of_quality_1_and_a_stated_distance_halves_it(smpl):
@@ -44,9 +48,9 @@ def test_quality_falls_with_the_distance_up_to_a_limit_and_with_what_is_hidden(s
 def test_the_residual_is_the_root_mean_square_over_what_counts(smpl):
     people = standing(smpl)
     seen = observed(people)
-    seen.evidence.places[0, :2, 1] += torch.tensor([0.3, 0.4])
-    seen.evidence.weights[0, 2:] = 0
-    seen.evidence.weights[1] = 0
+    seen.landmarks.places[0, :2, 1] += torch.tensor([0.3, 0.4])
+    seen.landmarks.weights[0, 2:] = 0
+    seen.landmarks.weights[1] = 0
     answer = Answer(people, seen, ["off"] * 2, qualities(people, seen))
     first, second = answer.residuals()
     assert first.item() == pytest.approx((0.125) ** 0.5) and second.isnan()
@@ -56,9 +60,7 @@ def test_the_state_of_the_fit_is_applied_refused_or_without_landmarks(smpl):
     people = standing(smpl, people=3)
     weights = everywhere(3)
     weights[2] = 0
-    seen = Observation(
-        Evidence(FITTED, places_of(people), weights), weights, {}, torch.ones(3).double()
-    )
+    seen = seen_with(places_of(people), weights)
     fit = Fit(people, torch.tensor([True, False, False]))
     assert fit_states(fit, seen) == ["applied", "refused", "no landmarks"]
     everybody = fit._replace(is_applied=torch.ones_like(fit.is_applied))

@@ -9,7 +9,16 @@ import torch
 from smpler.models import fitting
 from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import FACE
-from smpler.models.fitting import Evidence, changed, energy, fit_to_landmarks, placed_on, points_2d
+from smpler.models.fitting import (
+    Change,
+    Evidence,
+    Prior,
+    changed,
+    energy,
+    fit_to_landmarks,
+    placed_on,
+    points_2d,
+)
 from smpler.models.placement import Pinhole, Placement, see
 from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.joints import ANNOTATION_NAMES, SMPL_NAMES, mirrored
@@ -19,7 +28,14 @@ __all__ = ["smpl"]  # a fixture
 
 
 def fitted(smpl, before: Placement, evidence: Evidence) -> Placement:
-    return fit_to_landmarks(smpl, before, evidence).placement
+    return fit_to_landmarks(smpl, Prior.of_network(before), evidence).placement
+
+
+def turned(smpl, before: Placement, turn: torch.Tensor) -> Placement:
+    change = Change(
+        turn, torch.zeros_like(before.translation), torch.zeros_like(before.estimate.betas)
+    )
+    return changed(smpl, Prior.of_network(before), change, "mesh")
 
 
 def test_landmarks_on_the_joints_change_nothing(smpl):
@@ -62,27 +78,34 @@ def test_the_energy_is_the_sum_that_it_says(smpl):
     weights = torch.rand(2, len(FITTED), generator=generator, dtype=torch.float64)
     noise = 0.1 * torch.randn(2, len(FITTED), 2, generator=generator, dtype=torch.float64)
     places = places_of(before) + noise
-    found = energy(smpl, before, turn, change, Evidence(FITTED, places, weights))
+    reshaping = torch.randn(2, 10, generator=generator, dtype=torch.float64)
+    scatters = (
+        0.1 + torch.rand(2, count, generator=generator, dtype=torch.float64)
+        for count in (24, 24, 10)
+    )
+    prior = Prior(before, *scatters)
+    evidence = Evidence(FITTED, places, weights)
+    found = energy(smpl, prior, Change(turn, change, reshaping), evidence)
     for person in range(2):
         rotmat = before.estimate.rotmat[person] @ axis_angle_to_rotmat(turn[person])
         nearer, *shift = change[person].tolist()
         translation = before.translation[person : person + 1] * np.exp(-nearer)
         translation = translation + translation.new_tensor([*shift, 0.0])
         pinhole = Pinhole(*(x[person : person + 1] for x in astuple(before.pinhole)))
-        betas = before.estimate.betas[person : person + 1]
-        after = see(smpl, rotmat[None], betas, translation, pinhole, "skeleton")
-        expected = 0.0
+        betas = before.estimate.betas[person] + reshaping[person] * prior.betas[person]
+        after = see(smpl, rotmat[None], betas[None], translation, pinhole, "skeleton")
+        expected = reshaping[person].square().sum().item()
         for number, place in enumerate(points_2d(after, FITTED)[0]):
             squared = ((place - places[person, number]) / fitting.LANDMARK_SCATTER) ** 2
             squared = squared.sum().item()
             robust = squared / (1 + squared / fitting.OUTLIER**2)
             expected += weights[person, number].item() * robust
         for joint in range(24):
-            scatter = fitting.ROTATION_SCATTER if joint else fitting.ROOT_SCATTER
+            scatter = prior.rotation[person, joint]
             expected += (turn[person, joint] / scatter).square().sum().item()
             depth = after.estimate.joints[0, joint, 2] - after.estimate.joints[0, 0, 2]
             depth -= before.estimate.joints[person, joint, 2] - before.estimate.joints[person, 0, 2]
-            expected += (depth / fitting.DEPTH_SCATTER).square().item()
+            expected += (depth / prior.depth[person, joint]).square().item()
         expected += (change[person] / fitting.PLACE_SCATTER).square().sum().item()
         assert abs(found[person].item() - expected) < 1e-9 * expected
 
@@ -96,7 +119,7 @@ def test_a_limb_that_is_elsewhere_is_brought_there_and_the_rest_stays(smpl):
     for joint in ("Spine1", "Spine2", "Spine3", "L_Collar", "L_Shoulder"):
         frame = frame @ before.estimate.rotmat[:, SMPL_NAMES.index(joint)]
     turn[:, shoulder] = (frame.mT @ axis[:, None])[..., 0]
-    target = changed(smpl, before, turn, torch.zeros_like(before.translation), "mesh")
+    target = turned(smpl, before, turn)
     after = fitted(smpl, before, Evidence(FITTED, places_of(target), everywhere()))
     wrist, ankle = (SMPL_NAMES.index(name) for name in ("L_Wrist", "R_Ankle"))
     was, now = (
@@ -150,17 +173,18 @@ def test_the_minimum_is_found(smpl):
     turn = torch.zeros_like(before.estimate.joints)
     for joint in ("L_Hip", "R_Knee", "L_Shoulder", "R_Elbow", "Neck"):
         turn[0, SMPL_NAMES.index(joint)] = 0.4 * torch.randn(3, generator=generator).double()
-    target = changed(smpl, before, turn, torch.zeros_like(before.translation), "skeleton")
+    target = turned(smpl, before, turn)
     noise = 0.03 * torch.randn(1, len(FITTED), 2, generator=generator, dtype=torch.float64)
     evidence = Evidence(FITTED, places_of(target) + noise, everywhere(1))
 
     def at(x: np.ndarray) -> tuple[float, np.ndarray]:
         x = torch.from_numpy(x).requires_grad_()
-        value = energy(smpl, before, x[:72].view(1, 24, 3), x[None, 72:], evidence).sum()
+        change = Change(x[:72].view(1, 24, 3), x[None, 72:75], x[None, 75:])
+        value = energy(smpl, Prior.of_network(before), change, evidence).sum()
         return value.item(), torch.autograd.grad(value, x)[0].numpy()
 
     before = placed_on(before, evidence)
-    best = scipy.optimize.minimize(at, np.zeros(75), jac=True, method="L-BFGS-B", tol=1e-9)
+    best = scipy.optimize.minimize(at, np.zeros(85), jac=True, method="L-BFGS-B", tol=1e-9)
     after = fitted(smpl, before, evidence)
     turn = before.estimate.rotmat.mT @ after.estimate.rotmat
     cosine = ((turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
@@ -172,8 +196,8 @@ def test_the_minimum_is_found(smpl):
     vector = skew / 2 * (angle / torch.sin(angle).clamp(min=1e-12))[..., None]
     farther = after.translation[:, 2:] / before.translation[:, 2:]
     shift = after.translation[:, :2] - before.translation[:, :2] * farther
-    found = np.concatenate([vector.flatten(), -farther.log()[0], shift[0]])
-    start, ours = at(np.zeros(75))[0], at(found)[0]
+    found = np.concatenate([vector.flatten(), -farther.log()[0], shift[0], np.zeros(10)])
+    start, ours = at(np.zeros(85))[0], at(found)[0]
     assert ours - best.fun < 0.005 * (start - best.fun), (start, ours, best.fun)
 
 
@@ -193,7 +217,7 @@ def test_the_head_turns_to_where_the_face_is(smpl):
     before = standing(smpl)
     turn = torch.zeros_like(before.estimate.joints)
     turn[:, SMPL_NAMES.index("Head"), 1] = 0.7
-    target = changed(smpl, before, turn, torch.zeros_like(before.translation), "mesh")
+    target = turned(smpl, before, turn)
     after = fitted(smpl, before, Evidence(FITTED, points_2d(target, FITTED), everywhere()))
     was, now = (
         (points_2d(x, FITTED) - points_2d(target, FITTED))[:, -3].norm(dim=-1)
@@ -246,4 +270,5 @@ def test_sides_that_the_network_sees_the_other_way_round_are_swapped(smpl):
     evidence = Evidence(FITTED, swapped, everywhere())
     whose = fitting.are_swapped(before, evidence)
     assert whose.tolist() == [True, False]
-    assert torch.equal(fitting.with_swapped_sides(evidence, whose).places, places)
+    back = fitting.with_swapped_sides(evidence).places
+    assert torch.equal(back[0], places[0]) and not torch.equal(back[1], places[1])

@@ -1,15 +1,18 @@
 """Landmarks are looked for where people were estimated to be, and only their own count."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.groups.scenes import GroupPictures
 from smpler.models.detectors import Landmarks
-from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
-from smpler.models.fitting import Evidence, points_2d
+from smpler.models.detectors.landmarks import FACE, SEEN, BlazePoseLandmarkDetector
+from smpler.models.fitting import points_2d
 from smpler.models.observation import (
     Observation,
+    SeenLandmarks,
     _seen_twice,
     confidence,
     observe,
@@ -54,13 +57,15 @@ def test_landmarks_outside_the_photo_are_neither_seen_nor_followed(smpl):
     places[[2, 13]] = [[-3.0, 50.0], [50.0, 224.0]]
     seen = look(smpl, Detector(places), boxes=[(0.0, 0.0, 224.0, 224.0)])
     assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [2, 13]
-    assert torch.equal(seen.visibility, seen.evidence.weights)
+    assert torch.equal(seen.landmarks.visibility, seen.evidence.weights)
 
 
 def test_hidden_landmarks_are_not_followed_but_their_visibility_is_told(smpl):
     visibility = np.linspace(0, 1, 15)
     seen = look(smpl, Detector([100, 100], visibility))
-    assert torch.allclose(seen.visibility[0], torch.from_numpy(visibility).to(seen.visibility))
+    assert torch.allclose(
+        seen.landmarks.visibility[0], torch.from_numpy(visibility).to(seen.landmarks.visibility)
+    )
     expected = np.where(visibility < 0.5, 0, visibility)
     assert torch.allclose(seen.evidence.weights[0].double(), torch.from_numpy(expected))
 
@@ -74,7 +79,7 @@ def test_landmarks_at_the_border_that_cuts_a_person_off_must_be_plainly_visible(
     cut = (20.0, 20.0, 204.0 - 8, 204.0)  # reaches the bottom, not the right
     seen = look(smpl, Detector(places, visibility), boxes=[cut])
     assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [3]
-    assert (seen.visibility[0, 3] - 0.8).abs() < 1e-6
+    assert (seen.landmarks.visibility[0, 3] - 0.8).abs() < 1e-6
 
 
 def test_landmarks_that_leave_the_box_or_lie_on_a_neighbour_are_not_followed(smpl):
@@ -86,7 +91,7 @@ def test_landmarks_that_leave_the_box_or_lie_on_a_neighbour_are_not_followed(smp
     box, neighbour = (30.0, 0.0, 45.0, 80.0), (78.0, 20.0, 60.0, 80.0)
     seen = look(smpl, Detector(places), boxes=[box], others=[neighbour])
     assert np.flatnonzero(seen.evidence.weights[0] == 0).tolist() == [5, 7]
-    assert seen.visibility[0, 5] == 1
+    assert seen.landmarks.visibility[0, 5] == 1
 
 
 def test_nobody_recognised_has_no_presence_and_nothing_to_follow(smpl):
@@ -206,9 +211,11 @@ def test_swapped_sides_swap_places_weights_and_confidences(smpl):
     order = list(mirrored(FITTED))
     places = points_2d(people, FITTED).clone()
     weights = torch.from_numpy(visibility).expand(2, -1).clone()
-    plain = Observation(Evidence(FITTED, places, weights), weights, {}, torch.ones(2).double())
-    evidence = Evidence(FITTED, places[:, order], weights[:, order])
-    behind = Observation(evidence, weights[:, order], {}, torch.ones(2).double())
+    presence = torch.ones(2).double()
+    landmarks = SeenLandmarks(FITTED, places, weights, weights, torch.ones_like(weights))
+    plain = Observation(landmarks, {}, presence)
+    parts = (x[:, order] for x in (places, weights, weights, torch.ones_like(weights)))
+    behind = Observation(SeenLandmarks(FITTED, *parts), {}, presence)
     for seen in (plain, behind):
         found = with_the_estimates_sides(seen, people)
         assert torch.equal(found.evidence.places, places)
@@ -265,3 +272,13 @@ def test_a_crop_plainly_shows_one_person_and_empty_pictures_do_not():
     square = empty_scene(GroupPictures(seed=7), 6)  # the score is 0.97
     for empty in (np.full((300, 400, 3), 255, np.uint8), np.dstack([sky] * 3), noise, square):
         assert shows_one_person(empty, detector) == 0
+
+
+def test_landmarks_that_the_fit_does_not_follow_count_nothing():
+    """Hidden hands and faces, of which there are many, make nobody of a body that is plain."""
+    followed, others = (*SEEN, *FACE), ("L_Thumb", "R_Thumb") * 20
+    places = np.full((len(followed) + len(others), 2), 150.0)
+    visibility = np.array([1.0] * len(followed) + [0.0] * len(others))
+    found = Landmarks(places, visibility, 0.99)
+    detector = SimpleNamespace(names=(*followed, *others), find=lambda *_: found)
+    assert shows_one_person(np.zeros((300, 300, 3), np.uint8), detector) == 0.99

@@ -178,6 +178,28 @@ def test_devices_that_are_not_there_give_one_sentence(name, monkeypatch, tmp_pat
     assert f"--device {name} is" in error and error.endswith("cpu."), error
 
 
+@pytest.mark.parametrize("flags", [(), ("--landmarks", "heavy")])
+def test_the_landmark_network_is_chosen_by_a_flag(flags, quick, monkeypatch, tmp_path):
+    chosen = []
+
+    def stop(self, *_, **__):
+        chosen.append(self.load_landmark_detector().network.refinement is not None)
+        raise ValueError
+
+    monkeypatch.setattr(Predictor, "__call__", stop)
+    assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
+    assert chosen == [bool(flags)]
+
+
+def test_a_landmark_network_that_is_not_there_is_refused(quick, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("--landmarks", "lite")
+    assert caught.value.code == 2
+    assert "'lite'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="landmarks is 'lite'; choose one of full, heavy."):
+        Predictor.load(landmarks="lite")
+
+
 def test_devices_that_are_there_are_taken(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.xpu, "device_count", lambda: 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smpler.models.body import open_body
-from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
+from smpler.models.detectors.landmarks import FACE, SEEN
 from smpler.models.fitting import points_2d
 from smpler.models.placement import Pinhole, Placement, see
 from smpler.models.smpl import SMPL
@@ -12,7 +12,7 @@ from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.image import CropWindow
 
 WINDOW, SIZE, FOCAL_LENGTH = CropWindow(0, 0, 224, 224), (224, 224), 300.0
-FITTED = BlazePoseLandmarkDetector.names
+FITTED = (*SEEN, *FACE)
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,12 @@ import torch
 
 import main
 from scripts import render_dataset
+from smpler.datasets import PROTOCOLS
 from smpler.datasets.engine import stream as engine_stream
 from smpler.datasets.engine.stored import MARGIN, PHOTO_SIZE, RenderedPhotos
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.labels import Label
+from smpler.datasets.sources import evaluation_set, training_set
 from smpler.datasets.tsv import TsvDataset
 from smpler.models.body import open_body
 from smpler.training import assembly
@@ -116,6 +118,23 @@ def test_missing_data_gives_one_sentence(flags, message, tmp_path, capsys):
     assert run(tmp_path, *flags) == 2
     errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1 and message in errors[0]
+
+
+def test_open_and_open2_train_on_the_same_poses_and_are_evaluated_on_others(monkeypatch, body):
+    val = rendered_stream(body, "val")
+    assert val.poses.version == 1, "open/1 is what streams of `val` show, unless they are told"
+    drawn = []
+
+    def people(body, poses, **arguments):
+        drawn.append(poses.version)
+        return val
+
+    monkeypatch.setattr(engine_stream, "SyntheticPeople", people)
+    for name in ("open", "open2"):
+        assert len(evaluation_set(PROTOCOLS[name], body)) == NUM_VALIDATION
+        assert len(training_set(PROTOCOLS[name], body, seed=0, epoch_samples=7)) == 7
+    assert drawn == [1, 2, 2, 2], "versions: evaluation and training of open, then of open2"
+    assert main.parse_arguments(["--data_mode=open2", "--fresh=0.5"]).data_mode == "open2"
 
 
 def test_flags_of_the_engine_need_its_data_mode(capsys):

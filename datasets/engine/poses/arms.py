@@ -85,7 +85,7 @@ def add_arms(draft: Draft, preferred: dict[str, float]) -> None:
     for place, side in enumerate(SIDES):
         draft.angles[:, _ELBOWS[place], 0] = draft.around(0, 28)
         draft.put(f"{side}_Wrist", draft.around(0, 12), draft.around(0, 10), draft.around(-4, 20))
-        draft.put(f"{side}_Hand", draft.around(0, 4), draft.around(0, 4), draft.around(-14, 14))
+        draft.hand(side)
 
 
 def _choose_rules(draft: Draft, preferred: dict[str, float]) -> Int[np.ndarray, "n 2"]:

@@ -61,6 +61,10 @@ class Draft:
         self.put(f"{side}_Ankle", self.around(ankle, 6), self.around(0, 5), self.around(0, 4))
         self.put(f"{side}_Foot", self.around(-3, 6))
 
+    def hand(self, side: str) -> None:
+        """Set a relaxed hand: the fingers a little bent."""
+        self.put(f"{side}_Hand", self.around(0, 4), self.around(0, 4), self.around(-14, 14))
+
     def trunk(self, bend=3.0, turn=0.0, lean=0.0, noise: float = 2.0) -> None:
         """Set the spine: bend forward, turn left, lean right; each is the sum of three joints'."""
         for joint in SPINE:

@@ -1,4 +1,7 @@
-"""Random poses of the open data engine: by rule, from key poses or from the user's AMASS files.
+"""Random poses of the open data engine.
+
+They are drawn by rule, from statistics of motion capture, from key poses or from the user's AMASS
+files.
 
 Frame: x to the body's left, y up, z forward; metres, radians. A pose is (24, 3) axis-angle
 relative to SMPL's T-pose. Joint 0 is the body's own tilt in a world whose y is up: its twist about
@@ -14,17 +17,25 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
-from smpler.datasets.engine.poses import anatomy, self_collision
+from smpler.datasets.engine.poses import anatomy, balance, self_collision
 from smpler.datasets.engine.poses.amass import load_amass
 from smpler.datasets.engine.poses.archetypes import ARCHETYPES
 from smpler.datasets.engine.poses.arms import add_arms
+from smpler.datasets.engine.poses.captured import CapturedPoses
 from smpler.datasets.engine.poses.draft import Draft
 from smpler.utils.joints import NUM_JOINTS, SMPL_NAMES
 from smpler.utils.paths import META_DATA, require
 
 KEY_POSES = META_DATA / "key_poses.npz"
 KEY_SHARE = 0.22
-"""Share of key poses among the poses that are not AMASS's."""
+"""Share of key poses among the poses that are neither AMASS's nor captured."""
+CAPTURED_SHARES = {1: (0.0, 0.0), 2: (0.34, 0.06)}
+"""Version of the poses -> shares of captured poses, upright and on the floor, among those that are
+not AMASS's."""
+VERSIONS = tuple(CAPTURED_SHARES)
+MOST_OVERHANG = {"captured": 0.3, "floor": 0.2}
+"""How far a captured body's centre of mass may be beside what it stands on [m]. Of the recorded
+poses, 97 % of the upright ones, which jump and run too, and 75 % of those on the floor keep it."""
 NOISE = np.deg2rad(5.0)
 """Standard deviation about each axis of a key pose's joints; half of it on legs and root."""
 RARE = {"fly01": 0.4, "fly02": 0.4, "gym01": 0.3, "fight02": 0.3}
@@ -33,20 +44,13 @@ in the air, which the data engine puts on the ground."""
 SUNK = 0.05
 """How far any part may sink into the ground [m]."""
 
-# Share of the body's mass at each joint, of limbs for one side (after Winter, Biomechanics, 2009).
-MASS = {
-    "Pelvis": 0.16, "Spine2": 0.16, "Spine3": 0.18, "Head": 0.08, "Shoulder": 0.02, "Elbow": 0.02,
-    "Wrist": 0.015, "Hip": 0.06, "Knee": 0.075, "Ankle": 0.02,
-}  # fmt: skip
-_MASS = np.array([MASS.get(name, MASS.get(name[2:], 0.0)) for name in SMPL_NAMES])
-_MASS /= _MASS.sum()
 _KNEES, _ANKLES, _TOES = (
     [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle", "Foot")
 )
 _LEGS = [SMPL_NAMES.index(f"{side}_{n}") for side in "LR" for n in ("Hip", "Knee", "Ankle")]
 _CARRIES = np.array(
     [self_collision.belongs_to(archetype.stands_on) for archetype in ARCHETYPES.values()]
-    + [self_collision.belongs_to(())] * 2  # key poses, AMASS
+    + [self_collision.belongs_to(())] * 4  # captured and key poses, AMASS
 )
 """(kinds, capsules): which capsules carry the body of each kind."""
 _ARMS = [SMPL_NAMES.index(f"{side}_{name}") for side in "LR" for name in anatomy.ARM_JOINTS]
@@ -68,14 +72,19 @@ class PoseSampler:
     Args:
         amass: npz file or folder of AMASS, see `smpler.datasets.engine.poses.amass.load_amass`.
         amass_share: share of AMASS among all poses, when `amass` is given.
+        version: 2, the wider poses, or 1, those of the validation set open/1, which never change.
     """
 
-    kinds = (*ARCHETYPES, "key", "amass")
+    kinds = (*ARCHETYPES, "captured", "floor", "key", "amass")
     """What a pose was drawn as."""
 
-    def __init__(self, amass: str | Path | None = None, amass_share: float = 0.5):
+    _most_overhang = np.array([MOST_OVERHANG.get(name, np.inf) for name in kinds])
+
+    def __init__(self, amass: str | Path | None = None, amass_share: float = 0.5, version: int = 2):
         if not 0 <= amass_share <= 1:
             raise ValueError(f"amass_share is {amass_share:g}, not within 0 and 1.")
+        if version not in VERSIONS:
+            raise ValueError(f"version is {version}; there are {' and '.join(map(str, VERSIONS))}.")
         with np.load(require(KEY_POSES), allow_pickle=False) as archive:
             names, pose = archive["names"].tolist(), archive["pose"].astype(np.float64)
             self.rest_joints = archive["rest_joints"].astype(np.float64)
@@ -85,12 +94,15 @@ class PoseSampler:
         weights = np.array([RARE.get(name, 1.0) for name in names])
         self._key_weights = weights / weights.sum()
         self.amass = load_amass(amass) if amass else np.zeros((0, NUM_JOINTS, 3))
-        self._shares = self._kind_shares(amass_share if amass else 0.0)
+        self.version, self._captured = version, CapturedPoses()
+        self._shares = self._kind_shares(CAPTURED_SHARES[version], amass_share if amass else 0.0)
 
-    def _kind_shares(self, amass_share: float) -> Float[np.ndarray, "k"]:
+    def _kind_shares(self, captured: tuple[float, float], amass: float) -> Float[np.ndarray, "k"]:
         weights = np.array([archetype.weight for archetype in ARCHETYPES.values()])
         rules = (1 - KEY_SHARE) * weights / weights.sum()
-        return np.array([*(1 - amass_share) * rules, (1 - amass_share) * KEY_SHARE, amass_share])
+        ruled = 1 - sum(captured)
+        drawn = np.array([*ruled * rules, *captured, ruled * KEY_SHARE])
+        return np.array([*(1 - amass) * drawn, amass])
 
     def sample(self, rng: np.random.Generator) -> Float[np.ndarray, "24 3"]:
         """Draw one pose."""
@@ -133,6 +145,8 @@ class PoseSampler:
             return self.amass[rng.integers(len(self.amass), size=count)].astype(np.float64)
         if kind == "key":
             return self._draw_key_poses(count, rng)
+        if kind in ("captured", "floor"):
+            return self._captured.draw(count, rng, floor=kind == "floor")
         draft, archetype = Draft(count, rng), ARCHETYPES[kind]
         archetype.draw(draft)
         add_arms(draft, archetype.arms)
@@ -168,7 +182,7 @@ class PoseSampler:
         joints, rotations = anatomy.forward_kinematics(pose, self.rest_joints)
         pose = pose.copy()
         for _ in range(2 if balanced else 0):  # twice, as the first turn may lower the other foot
-            turn = balancing_turn(joints)
+            turn = balance.balancing_turn(joints)
             joints, rotations = joints @ turn.swapaxes(1, 2), turn[:, None] @ rotations
         if balanced:
             root = Rotation.from_matrix(rotations[:, 0])
@@ -180,8 +194,8 @@ class PoseSampler:
     ) -> Bool[np.ndarray, "n"]:
         """Say which poses a body can take: arms within reach, not through itself or the ground.
 
-        Joints are drawn within their limits, which are not checked again. AMASS's poses, which
-        people took, all count as possible.
+        Captured ones may not fall over either. Joints are drawn within their limits, which are not
+        checked again. AMASS's poses, which people took, all count as possible.
         """
         posed = anatomy.forward_kinematics(pose, self.rest_joints)
         ends = self_collision.capsule_ends(*posed)
@@ -191,17 +205,10 @@ class PoseSampler:
         ground = np.where(carries, bottom, np.inf).min(axis=1)
         others = np.where(carries, np.inf, bottom).min(axis=1)
         possible &= ~carries.any(1) | (others > ground - SUNK)
+        most = self._most_overhang[kind]
+        if (leans := possible & (most < np.inf)).any():
+            possible[leans] = balance.overhang(posed[0][leans], ends[leans]) <= most[leans]
         return possible | (kind == self.kinds.index("amass"))
-
-
-def balancing_turn(joints: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n 3 3"]:
-    """Return the turn that brings the centre of mass above the feet, above all the lower one."""
-    feet = 0.5 * (joints[:, _ANKLES] + joints[:, _TOES])
-    weight = np.exp(-(feet[..., 1] - feet[..., 1].min(axis=1, keepdims=True)) / 0.1)
-    support = (feet * (weight / weight.sum(axis=1, keepdims=True))[..., None]).sum(axis=1)
-    x, y, z = (np.tensordot(joints, _MASS, (1, 0)) - support).T
-    axis = np.stack([-np.arctan2(z, y), 0 * y, np.arctan2(x, y)], axis=1)
-    return Rotation.from_rotvec(axis).as_matrix()
 
 
 def _flatten_soles(

@@ -58,6 +58,11 @@ def penetration(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n"]:
     return -gap.min(axis=1)
 
 
+def bottoms(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n k 2"]:
+    """Return the height of the lowest point about both ends of each capsule [m]."""
+    return ends[..., 1] - _RADIUS[:, None]
+
+
 def lowest(ends: Float[np.ndarray, "n k 2 3"]) -> Float[np.ndarray, "n k"]:
     """Return the height of each capsule's lowest point [m]."""
     return ends[..., 1].min(axis=2) - _RADIUS

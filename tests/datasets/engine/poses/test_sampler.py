@@ -6,7 +6,7 @@ from smpler.datasets.engine.poses import anatomy, self_collision
 from smpler.datasets.engine.poses.amass import load_amass
 from smpler.datasets.engine.poses.archetypes import ARCHETYPES
 from smpler.datasets.engine.poses.arms import ARMS
-from smpler.datasets.engine.poses.sampler import KEY_SHARE, PoseSampler
+from smpler.datasets.engine.poses.sampler import CAPTURED_SHARES, KEY_SHARE, PoseSampler
 from smpler.models.body import OPEN_BODY, load_body
 from smpler.utils.joints import SMPL_NAMES
 
@@ -155,11 +155,14 @@ def test_every_kind_appears_as_often_as_stated(sampler, drawn):
     _, kind = drawn
     share = np.bincount(kind, minlength=len(sampler.kinds)) / len(kind)
     total = sum(archetype.weight for archetype in ARCHETYPES.values())
+    ruled = 1 - sum(CAPTURED_SHARES[2])
     for number, (name, archetype) in enumerate(ARCHETYPES.items()):
-        expected = (1 - KEY_SHARE) * archetype.weight / total
+        expected = ruled * (1 - KEY_SHARE) * archetype.weight / total
         spread = 4 * np.sqrt(expected / len(kind))
         assert abs(share[number] - expected) < spread, f"{name}: {share[number]:.3f}"
-    assert abs(share[sampler.kinds.index("key")] - KEY_SHARE) < 0.05
+    others = dict(zip(("captured", "floor"), CAPTURED_SHARES[2], strict=True))
+    for name, expected in (others | {"key": ruled * KEY_SHARE}).items():
+        assert abs(share[sampler.kinds.index(name)] - expected) < 0.05, name
     assert share[-1] == 0, "no AMASS was given"
 
 

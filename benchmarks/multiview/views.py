@@ -1,0 +1,131 @@
+"""What several cameras see of one person, moment by moment, and where the joints then are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from benchmarks.multiview.cameras import Camera, triangulate
+from smpler.models.detectors.landmarks import SEEN
+from smpler.utils.image import Box, CropWindow
+
+MAX_OFFSET = 6
+"""Largest difference between the starts of two cameras, in steps."""
+MIN_VIEWS = 3
+"""Number of cameras that must see a joint."""
+LEAVE_OUT_RATIO = 0.5
+"""A camera is left out if the others' error without it is below this share of the error with it."""
+MAX_REPROJECTION = 30.0
+"""Largest error of a known joint, mean over the cameras, in pixels of a 1080 x 1920 frame."""
+_THIGH = [SEEN.index("L_Hip"), SEEN.index("L_Knee")]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A frame of one camera: the person's crop, and where MoveNet sees the joints."""
+
+    photo: UInt8[np.ndarray, "h w 3"]
+    window: CropWindow
+    rays: Float[np.ndarray, "12 2"]
+    visible: Float[np.ndarray, "12"]
+    """MoveNet's visibility of each joint; 0 where it is below MIN_VISIBILITY."""
+    box: Box | None = None
+    """Of the person; None: the window's."""
+    others: tuple[Box, ...] = ()
+    """Boxes of other people in the photo."""
+
+
+Video = list[View | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A view with the person's joints."""
+
+    view: View
+    camera: Camera
+    joints: Float[np.ndarray, "12 3"]
+    """Camera frame, metres; in the order of `SEEN`."""
+    errors: Float[np.ndarray, "12"]
+    """How well the cameras agree on each joint, see `triangulate`."""
+
+
+def find_offsets(videos: Sequence[Video], cameras: Sequence[Camera]) -> list[int]:
+    """Return how many steps each video lags behind the first; with these lags, views agree best."""
+    offsets = [0] * len(videos)
+    moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
+
+    def disagreement(offsets: list[int]) -> float:
+        errors = [triangulated(views_at(videos, m, offsets), cameras)[1] for m in moments]
+        return float(np.nanmedian(np.concatenate(errors)))
+
+    for _ in range(2):
+        for number in range(1, len(videos)):
+            tried = [
+                (disagreement([*offsets[:number], by, *offsets[number + 1 :]]), abs(by), by)
+                for by in range(-MAX_OFFSET, MAX_OFFSET + 1)
+            ]
+            offsets[number] = min(tried)[-1]
+    return offsets
+
+
+def views_at(videos: Sequence[Video], moment: int, offsets: Sequence[int]) -> list[View | None]:
+    """Return all cameras' views of one moment, counted in steps of the first."""
+    numbers = [moment + offset for offset in offsets]
+    return [
+        video[n] if 0 <= n < len(video) else None for video, n in zip(videos, numbers, strict=True)
+    ]
+
+
+def triangulated(
+    views: Sequence[View | None], cameras: Sequence[Camera]
+) -> tuple[Float[np.ndarray, "12 3"], Float[np.ndarray, "12"]]:
+    """Return the joints in the world, metres, and how well views agree, pixels; NaN if unknown."""
+    joints, errors = np.full((len(SEEN), 3), np.nan), np.full(len(SEEN), np.nan)
+    for joint in range(len(SEEN)):
+        seen = rays_to(joint, views, cameras)
+        if len(seen) < MIN_VIEWS:
+            continue
+        joints[joint], errors[joint] = triangulate(seen)
+        for left_out in range(len(seen)) if len(seen) > MIN_VIEWS else ():
+            place, error = triangulate([*seen[:left_out], *seen[left_out + 1 :]])
+            if error < LEAVE_OUT_RATIO * errors[joint]:
+                joints[joint], errors[joint] = place, error
+    return joints, errors
+
+
+def rays_to(
+    joint: int, views: Sequence[View | None], cameras: Sequence[Camera]
+) -> list[tuple[Camera, Float[np.ndarray, "2"], float]]:
+    """Return each camera that sees a joint, the ray on which it does, and how surely."""
+    return [
+        (camera, view.rays[joint], float(view.visible[joint]))
+        for view, camera in zip(views, cameras, strict=True)
+        if view is not None and view.visible[joint] > 0
+    ]
+
+
+def known_views(
+    videos: Sequence[Video], cameras: Sequence[Camera], offsets: Sequence[int], every: int = 2
+) -> Iterator[Case]:
+    """Yield each view of a moment at which all joints are known.
+
+    Args:
+        videos: of one person.
+        cameras: that took them.
+        offsets: see `find_offsets`.
+        every: step from one moment that is used to the next.
+    """
+    for moment in range(0, len(videos[0]), every):
+        views = views_at(videos, moment, offsets)
+        joints, errors = triangulated(views, cameras)
+        if (errors < MAX_REPROJECTION).all():
+            for view, camera in zip(views, cameras, strict=True):
+                if view is not None:
+                    yield Case(view, camera, camera.see(joints), errors)
+
+
+def thigh_spread(cases: Sequence[Case]) -> float:
+    """Return the standard deviation of a thigh's length [m]: how exact the known joints are."""
+    return float(np.std([np.linalg.norm(np.diff(case.joints[_THIGH], axis=0)) for case in cases]))

@@ -1,0 +1,47 @@
+"""Triangulation, on cameras and points that are known."""
+
+import numpy as np
+
+from benchmarks.multiview import views
+from benchmarks.multiview.views import find_offsets, known_views, thigh_spread, triangulated
+from tests.benchmarks.multiview.synthetic import cameras, joints, view
+
+
+def test_points_seen_by_all_come_out_where_they_are():
+    points, seen = joints(0), cameras()
+    found, errors = triangulated([view(camera, points) for camera in seen], seen)
+    assert np.abs(found - points).max() < 1e-4 and errors.max() < 0.1
+    rays = seen[2].see(points)
+    assert np.abs(rays[:, :2] / rays[:, 2:] - view(seen[2], points).rays).max() < 1e-4
+
+
+def test_a_camera_that_is_wrong_is_left_out_and_one_that_is_blind_not_missed():
+    points, seen = joints(1), cameras()
+    looks = [view(camera, points) for camera in seen]
+    looks[1].rays[3] += 0.2
+    looks[2].visible[5] = 0
+    found, errors = triangulated(looks, seen)
+    assert np.abs(found - points).max() < 1e-4 and errors.max() < 0.1
+    looks[0].visible[5] = 0  # two are left
+    found, errors = triangulated([*looks[:3], None], seen)
+    assert np.isnan(found).all(axis=1).tolist() == np.isnan(errors).tolist()
+    assert np.isnan(found[5]).all() and not np.isnan(found[4]).any()
+
+
+def test_late_cameras_are_found_out_and_views_come_with_their_own_joints(monkeypatch):
+    monkeypatch.setattr(views, "MAX_OFFSET", 2)
+    path = np.cumsum(np.random.default_rng(2).normal(0, 0.05, (17, 1, 3)), axis=0)
+    moments, seen, late = [joints(2) + step for step in path], cameras(), [0, 2, -1, 0]
+    videos = [
+        [view(camera, moments[np.clip(n - by, 0, 16)]) for n in range(17)]
+        for camera, by in zip(seen, late, strict=True)
+    ]
+    assert find_offsets(videos, seen) == late
+    cases = list(known_views(videos, seen, late))
+    assert len(cases) > 24
+    for case in cases:
+        rays = case.joints[:, :2] / case.joints[:, 2:]
+        assert np.abs(rays - case.view.rays).max() < 1e-3
+        assert case.view in videos[seen.index(case.camera)]
+    assert thigh_spread(cases) < 1e-3
+    assert len(list(known_views(videos, seen, late, every=1))) > 1.7 * len(cases)
