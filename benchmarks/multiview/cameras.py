@@ -1,13 +1,15 @@
 """Calibrated cameras of Pose2Sim's demos, and the places of points that several of them see."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 
+INLIER = 20.0
+"""Points farther from their rays than this do not say where a camera is, pixels."""
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 """Pose2Sim's world: z points up. Drawn into the frames of all four cameras, lines along it run
 parallel to the edges of windows, doors and cabinets."""
@@ -36,6 +38,25 @@ class Camera:
     def up(self) -> Float[np.ndarray, "3"]:
         """Return the world's upward direction in the camera's frame."""
         return self.rotation @ WORLD_UP
+
+    def away(self, points: Float[np.ndarray, "n 3"], rays: Float[np.ndarray, "n 2"]) -> float:
+        """Return the median distance of points of the world from their rays, pixels."""
+        seen = self.see(points)
+        away = seen[:, :2] / seen[:, 2:] - rays
+        return float(np.median(self.intrinsics[0, 0] * np.linalg.norm(away, axis=1)))
+
+    def posed_by(
+        self, points: Float[np.ndarray, "n 3"], rays: Float[np.ndarray, "n 2"]
+    ) -> "Camera":
+        """Return the camera where it sees points on their rays (PnP, by RANSAC)."""
+        _, vector, place, inliers = cv2.solvePnPRansac(
+            points, rays[:, None], np.eye(3), None, reprojectionError=INLIER / self.intrinsics[0, 0]
+        )
+        chosen = inliers[:, 0]
+        vector, place = cv2.solvePnPRefineLM(
+            points[chosen], rays[chosen][:, None], np.eye(3), None, vector, place
+        )
+        return replace(self, rotation=cv2.Rodrigues(vector)[0], translation=place[:, 0])
 
 
 def read_cameras(calibration: bytes) -> list[Camera]:

@@ -21,7 +21,7 @@ from benchmarks.groups.photos import CAMERAS, Source
 from benchmarks.judges.movenet import MoveNetJudge
 from benchmarks.multiview.cameras import Camera, read_cameras
 from benchmarks.multiview.people import follow
-from benchmarks.multiview.views import Case, Video, View, find_offsets, known_views
+from benchmarks.multiview.views import Case, Video, View, in_step, known_views
 from benchmarks.real_photos import MIN_VISIBILITY, opened_video
 from scripts.build.wheels import read_from_wheel
 from smpler.models.detectors import Detection, Landmarks, PersonDetector
@@ -111,7 +111,9 @@ def read_clip(
             )
         cameras = centred
         videos = follow(looks, cameras, np.array(clip.place))
-    offsets = [0] * len(videos) if clip.rendered else find_offsets(videos, cameras)
+    offsets = [0] * len(videos)
+    if not clip.rendered:
+        cameras, offsets = in_step(videos, cameras)
     return list(known_views(videos, cameras, offsets, clip.every)), offsets
 
 

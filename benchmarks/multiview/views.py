@@ -18,6 +18,9 @@ LEAVE_OUT_RATIO = 0.5
 """A camera is left out if the others' error without it is below this share of the error with it."""
 MAX_REPROJECTION = 30.0
 """Largest error of a known joint, mean over the cameras, in pixels of a 1080 x 1920 frame."""
+REALIGNED_RATIO = 0.5
+"""A camera was turned after its calibration if the solved pose's error is below this share of the
+calibrated one's."""
 _THIGH = [SEEN.index("L_Hip"), SEEN.index("L_Knee")]
 
 
@@ -51,23 +54,71 @@ class Case:
     """How well the cameras agree on each joint, see `triangulate`."""
 
 
+def in_step(videos: Sequence[Video], cameras: Sequence[Camera]) -> tuple[list[Camera], list[int]]:
+    """Return the cameras and how many steps each video lags behind the first.
+
+    A camera that was turned after its calibration does not agree with the others at any lag. Of
+    four, the three that agree best are trusted; the pose of the fourth is solved anew from the
+    joints that these see, and replaces the calibrated one when it explains much more.
+    """
+    offsets = find_offsets(videos, cameras)
+    if len(cameras) <= MIN_VIEWS:
+        return list(cameras), offsets
+    rests = []
+    for number in range(len(cameras)):
+        rest = [other for other in range(len(cameras)) if other != number]
+        lags = find_offsets([videos[x] for x in rest], [cameras[x] for x in rest])
+        error = _disagreement([videos[x] for x in rest], [cameras[x] for x in rest], lags)
+        rests.append((error, number, rest, lags))
+    _, number, rest, lags = min(rests)
+    moments = range(min(map(len, videos)))
+    known = [
+        triangulated(views_at([videos[x] for x in rest], moment, lags), [cameras[x] for x in rest])
+        for moment in moments
+    ]
+    tried = []
+    for lag in range(-MAX_OFFSET, MAX_OFFSET + 1):
+        points, rays = [], []
+        for moment, (joints, errors) in zip(moments, known, strict=True):
+            (view,) = views_at([videos[number]], moment, [lag])
+            if view is not None:
+                seen = (errors < MAX_REPROJECTION) & (view.visible > 0)
+                points.append(joints[seen])
+                rays.append(view.rays[seen])
+        points, rays = np.concatenate(points), np.concatenate(rays)
+        solved = cameras[number].posed_by(points, rays)
+        before, after = (camera.away(points, rays) for camera in (cameras[number], solved))
+        tried.append((after, abs(lag), lag, before, solved))
+    after, _, lag, before, solved = min(tried, key=lambda row: row[:3])
+    if after > REALIGNED_RATIO * before:
+        return list(cameras), offsets
+    cameras, offsets = list(cameras), [0] * len(cameras)
+    cameras[number] = solved
+    for other, other_lag in zip([*rest, number], [*lags, lag], strict=True):
+        offsets[other] = other_lag
+    return cameras, [offset - offsets[0] for offset in offsets]
+
+
 def find_offsets(videos: Sequence[Video], cameras: Sequence[Camera]) -> list[int]:
     """Return how many steps each video lags behind the first; with these lags, views agree best."""
     offsets = [0] * len(videos)
-    moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
-
-    def disagreement(offsets: list[int]) -> float:
-        errors = [triangulated(views_at(videos, m, offsets), cameras)[1] for m in moments]
-        return float(np.nanmedian(np.concatenate(errors)))
-
     for _ in range(2):
         for number in range(1, len(videos)):
-            tried = [
-                (disagreement([*offsets[:number], by, *offsets[number + 1 :]]), abs(by), by)
-                for by in range(-MAX_OFFSET, MAX_OFFSET + 1)
-            ]
+            tried = []
+            for by in range(-MAX_OFFSET, MAX_OFFSET + 1):
+                lags = [*offsets[:number], by, *offsets[number + 1 :]]
+                tried.append((_disagreement(videos, cameras, lags), abs(by), by))
             offsets[number] = min(tried)[-1]
     return offsets
+
+
+def _disagreement(
+    videos: Sequence[Video], cameras: Sequence[Camera], offsets: Sequence[int]
+) -> float:
+    """Return the median error of the joints of some moments, pixels."""
+    moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
+    errors = [triangulated(views_at(videos, m, offsets), cameras)[1] for m in moments]
+    return float(np.nanmedian(np.concatenate(errors)))
 
 
 def views_at(videos: Sequence[Video], moment: int, offsets: Sequence[int]) -> list[View | None]:

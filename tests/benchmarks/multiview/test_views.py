@@ -1,9 +1,18 @@
 """Triangulation, on cameras and points that are known."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 
 from benchmarks.multiview import views
-from benchmarks.multiview.views import find_offsets, known_views, thigh_spread, triangulated
+from benchmarks.multiview.views import (
+    find_offsets,
+    in_step,
+    known_views,
+    thigh_spread,
+    triangulated,
+)
 from tests.benchmarks.multiview.synthetic import cameras, joints, view
 
 
@@ -26,6 +35,22 @@ def test_a_camera_that_is_wrong_is_left_out_and_one_that_is_blind_not_missed():
     found, errors = triangulated([*looks[:3], None], seen)
     assert np.isnan(found).all(axis=1).tolist() == np.isnan(errors).tolist()
     assert np.isnan(found[5]).all() and not np.isnan(found[4]).any()
+
+
+def test_a_camera_that_was_turned_is_put_right_and_the_others_stay(monkeypatch):
+    monkeypatch.setattr(views, "MAX_OFFSET", 1)
+    path = np.cumsum(np.random.default_rng(2).normal(0, 0.08, (12, 1, 3)), axis=0)
+    moments, seen = [joints(2) + step for step in path], cameras()
+    videos = [[view(camera, points) for points in moments] for camera in seen]
+    same, offsets = in_step(videos, seen)
+    assert offsets == [0] * 4 and all(a is b for a, b in zip(same, seen, strict=True))
+    turn = cv2.Rodrigues(np.array([0.01, -0.02, 0.005]))[0]
+    calibrated = [*seen[:2], replace(seen[2], rotation=turn @ seen[2].rotation), seen[3]]
+    right, offsets = in_step(videos, calibrated)
+    assert offsets == [0] * 4
+    assert np.abs(right[2].rotation - seen[2].rotation).max() < 1e-4
+    assert np.abs(right[2].translation - seen[2].translation).max() < 1e-3
+    assert [a is b for a, b in zip(right, calibrated, strict=True)] == [True, True, False, True]
 
 
 def test_late_cameras_are_found_out_and_views_come_with_their_own_joints(monkeypatch):
