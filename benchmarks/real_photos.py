@@ -24,6 +24,7 @@ from smpler.command import find_photos
 from smpler.models.detectors import Detection, Landmarks
 from smpler.models.detectors.everybody import is_same
 from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
+from smpler.models.observation import is_same_body
 from smpler.models.predictor import Predictor
 from smpler.utils.camera import default_focal_length
 from smpler.utils.drawing.overlay import draw_bodies, place_body
@@ -107,7 +108,7 @@ def compare(
     name, image = photo
     detections = judge.detector.detect(image, max_people=max_people)
     pairs = [(detection, judge.look(image, detection)) for detection in detections]
-    pairs = [(detection, person) for detection, person in pairs if person is not None]
+    pairs = seen_once([(box, person) for box, person in pairs if person is not None])
     if not pairs:
         return [], image
     boxes, others = boxes_of(predictor, image, [detection for detection, _ in pairs])
@@ -135,6 +136,17 @@ def compare(
     for x, y, radius, color in dots:
         cv2.circle(drawn, (round(float(x)), round(float(y))), radius, color, cv2.FILLED)
     return comparisons, drawn
+
+
+def seen_once(
+    pairs: Sequence[tuple[Detection, Landmarks]],
+) -> list[tuple[Detection, Landmarks]]:
+    """Leave out whom the judge sees in the same place as an earlier one: the same person twice."""
+    kept: list[tuple[Detection, Landmarks]] = []
+    for detection, person in pairs:
+        if not any(is_same_body(person, one, box.box) for box, one in kept):
+            kept.append((detection, person))
+    return kept
 
 
 def boxes_of(

@@ -34,6 +34,8 @@ class Answer:
     """Of each person, see `PersonResult.fit`."""
     quality: Float[Tensor, "b"]
     """See `qualities`."""
+    scatter: Float[Tensor, "b 24"] | None = None
+    """See `Prior.joints`."""
 
     def residuals(self) -> Float[Tensor, "b"]:
         """Return how far the bodies' points are from the landmarks, crop coordinates.
@@ -105,6 +107,7 @@ def numbers_of(
         return project_pinhole(points + translation, focal_length, principal_point)
 
     residual = answer.residuals()[number].item() * window.width / 2
+    scatter = None if answer.scatter is None else of_person(answer.scatter)
     return {
         "quality": answer.quality[number].item(),
         "fit": answer.fit[number],
@@ -120,6 +123,7 @@ def numbers_of(
         "joints_3d": joints,
         "joints_2d": in_photo(joints),
         "joints_confidence": of_person(confidence(answer.seen, SMPL_NAMES)),
+        "joints_std": None if scatter is None or np.isnan(scatter).any() else scatter,
         "joint_names": SMPL_NAMES,
         "keypoints_3d": keypoints,
         "keypoints_2d": None if keypoints is None else in_photo(keypoints),

@@ -102,6 +102,9 @@ class Prior:
     """Of each joint's depth behind the pelvis, metres."""
     betas: Float[Tensor, "b 10"]
     """Of the shape coefficients; 0 keeps the shape."""
+    joints: Float[Tensor, "b 24"] | None = None
+    """Expected distance of each joint relative to the first from where it is, metres, root mean
+    square; NaN for people of whom it is not known."""
 
     @classmethod
     def of_network(cls, people: Placement) -> "Prior":

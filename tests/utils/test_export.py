@@ -63,6 +63,7 @@ def person() -> PersonResult:
         joints_3d=rng.normal(size=(24, 3)),
         joints_2d=rng.normal(size=(24, 2)),
         joints_confidence=rng.uniform(size=24),
+        joints_std=rng.uniform(size=24),
         joint_names=("a",) * 24,
         keypoints_3d=rng.normal(size=(14, 3)),
         keypoints_2d=rng.normal(size=(14, 2)),
@@ -136,7 +137,7 @@ def test_meshes_stand_upright_and_face_the_viewer(suffix, person, tmp_path):
 
 
 def test_what_is_missing_is_absent_not_empty(person, tmp_path):
-    names = ["keypoints_3d", "keypoints_2d", "fit_residual"]
+    names = ["keypoints_3d", "keypoints_2d", "fit_residual", "joints_std"]
     bare = replace(person, **dict.fromkeys(names))
     save_npz(tmp_path / "p.npz", bare)
     save_json(tmp_path / "p.json", bare)

@@ -1,12 +1,15 @@
 import numpy as np
+import pytest
 import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
 from smpler.utils.geometry import (
     axis_angle_to_rotmat,
+    nearest_rotation,
     project,
     rot6d_to_rotmat,
+    rotation_angle,
     rotmat_to_axis_angle,
     rotmat_to_rot6d,
     vertex_normals,
@@ -85,3 +88,25 @@ def test_normals_of_a_sphere_point_outwards():
     normals = vertex_normals(vertices, torch.from_numpy(np.asarray(sphere.faces, np.int64)))
     error = (normals - vertices).abs().max().item()
     assert error < 0.02, error
+
+
+def test_the_angle_between_rotations_is_scipys():
+    generator = np.random.default_rng(3)
+    first, second = (Rotation.random(50, random_state=generator) for _ in range(2))
+    expected = (first.inv() * second).magnitude()
+    pair = [torch.from_numpy(x.as_matrix()) for x in (first, second)]
+    assert np.abs(rotation_angle(*pair).numpy() - expected).max() < 1e-9
+    assert rotation_angle(pair[0], pair[0]).abs().max() < 1e-7
+    half = Rotation.from_rotvec([0.0, np.pi, 0.0]).as_matrix()
+    turned = pair[0] @ torch.from_numpy(half)
+    assert (rotation_angle(pair[0], turned) - np.pi).abs().max() < 1e-7
+
+
+def test_the_nearest_rotation_is_scipys_and_never_a_reflection():
+    """SciPy aligns the axes with the matrix's columns, which is the same problem."""
+    matrices = np.random.default_rng(4).standard_normal((20, 3, 3))
+    found = nearest_rotation(torch.from_numpy(matrices)).numpy()
+    for matrix, rotation in zip(matrices, found, strict=True):
+        expected = Rotation.align_vectors(matrix.T, np.eye(3))[0].as_matrix()
+        assert np.abs(rotation - expected).max() < 1e-6
+        assert np.linalg.det(rotation) == pytest.approx(1)

@@ -43,7 +43,8 @@ def in_photo(points: torch.Tensor, cam: torch.Tensor, window: CropWindow) -> np.
 CAM = torch.tensor([[0.9, 0.02, 0.25]])
 
 
-@pytest.mark.slow  # a timing: the default tests share the cores
+@pytest.mark.slow
+@pytest.mark.alone
 def test_a_full_hd_overlay_takes_less_than_a_second(layer, posed):
     """On 2 cores. Best of five: another process may take the cores for a while."""
     photo = np.full((1920, 1080, 3), 90, np.uint8)

@@ -1,0 +1,295 @@
+"""From landmarks to a body: pose and shape, and how far off each may be.
+
+A network that regresses bodies from pixels has to be trained on pixels, and rendered ones are not
+like photos. Landmarks are the same in both, so that a network from landmarks to rotations can be
+trained on motion capture and cameras drawn at random, without a picture (as Martinez et al., "A
+simple yet effective baseline for 3d human pose estimation", ICCV 2017, from 2D joints to 3D ones).
+
+Landmarks are seen along the ray through the person's trunk, in units of the person's size, so that
+neither the place in the photo nor the distance matters; both are given besides, for what they say
+of perspective and of the horizon.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from smpler.models.detectors.landmarks import LANDMARK_NAMES
+from smpler.models.fitting import Prior
+from smpler.models.observation import SeenLandmarks
+from smpler.models.placement import Pinhole, Placement, rotation_from_axis, see
+from smpler.models.smpl import SMPL
+from smpler.models.weights.files import read_arrays
+from smpler.utils.geometry import nearest_rotation, rot6d_to_rotmat
+from smpler.utils.initialisation import WithoutRandomInit
+from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES, mirrored
+from smpler.utils.paths import PRETRAINED, require
+
+NUM_LANDMARKS = len(LANDMARK_NAMES)
+TRUNK = [LANDMARK_NAMES.index(f"{side}_{name}") for name in ("Shoulder", "Hip") for side in "LR"]
+"""The landmarks whose middle the person is seen along."""
+OTHERS_SHARE = 0.02
+"""Weight of the other landmarks in that middle: they count where the trunk is not known."""
+CHANNELS = 4
+"""Numbers of each landmark: x, y, visibility, and whether it is known."""
+NUM_FEATURES = NUM_LANDMARKS * CHANNELS + 3
+NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.2, 1.0
+"""How far off the answers of a network that sees pixels are taken to be, standard deviations:
+rotations of joints and of the whole body, radians about each axis, and shape coefficients."""
+LEAST_DEPTH = 0.01
+"""A joint's depth is never known better than this, metres; the pelvis' is 0 by definition."""
+SCATTERS = (1e-3, 10.0)
+"""Least and largest standard deviation."""
+_LANDMARK_ORDER, _JOINT_ORDER = list(mirrored(LANDMARK_NAMES)), list(mirrored(SMPL_NAMES))
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Landmarks of some people as the lifter gets them."""
+
+    points: Float[Tensor, "b 33 2"]
+    """x / z and y / z about the trunk's middle, in units of `size`; x right, y down; 0 where
+    unknown."""
+    visibility: Float[Tensor, "b 33"]
+    """[0, 1]; 0 where unknown."""
+    known: Float[Tensor, "b 33"]
+    """1 or 0: a landmark that may be another person's is unknown."""
+    size: Float[Tensor, "b"]
+    """Root mean square distance of the known landmarks from the middle, x / z."""
+    ray: Float[Tensor, "b 2"]
+    """Where the person is in the photo: x / z and y / z of the direction that is looked along."""
+
+    def features(self) -> Float[Tensor, "b 135"]:
+        """Return the network's input."""
+        x, y = self.points.unbind(-1)
+        of_each = torch.stack([x, y, self.visibility, self.known], dim=-1)
+        return torch.cat([of_each.flatten(1), self.size.log()[:, None], self.ray], dim=1)
+
+    def mirrored(self) -> "Sight":
+        """Return what a mirror shows."""
+        flip = self.points.new_tensor([-1.0, 1.0])
+        points = self.points[:, _LANDMARK_ORDER] * flip
+        visibility, known = (x[:, _LANDMARK_ORDER] for x in (self.visibility, self.known))
+        return Sight(points, visibility, known, self.size, self.ray * flip)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Bodies, and how far off they are expected to be: standard deviations."""
+
+    rotmat: Float[Tensor, "b 24 3 3"]
+    betas: Float[Tensor, "b 10"]
+    rotation_scatter: Float[Tensor, "b 24"]
+    """Of each joint's own rotation, radians about each axis."""
+    joint_scatter: Float[Tensor, "b 24 2"]
+    """Of each joint relative to the pelvis, metres along an axis: across the ray, and along it."""
+    beta_scatter: Float[Tensor, "b 10"]
+
+    def mirrored(self) -> "Lifted":
+        """Return the mirror images."""
+        reflect = self.rotmat.new_tensor([-1.0, 1.0, 1.0])
+        rotmat = reflect[:, None] * self.rotmat[:, _JOINT_ORDER] * reflect
+        of_rotations, of_joints = (
+            x[:, _JOINT_ORDER] for x in (self.rotation_scatter, self.joint_scatter)
+        )
+        return Lifted(rotmat, self.betas, of_rotations, of_joints, self.beta_scatter)
+
+
+class LiftingNetwork(nn.Module):
+    """Residual perceptron from landmarks to pose, shape and their uncertainty.
+
+    Args:
+        width: of the hidden layers.
+        num_blocks: of two layers each.
+    """
+
+    def __init__(self, width: int = 512, num_blocks: int = 3):
+        super().__init__()
+        self.widen = nn.Linear(NUM_FEATURES, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+            )
+            for _ in range(num_blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.pose = nn.Linear(width, NUM_JOINTS * 6 + NUM_BETAS)
+        self.scatter = nn.Linear(width, NUM_JOINTS * 3 + NUM_BETAS)
+
+    def forward(self, features: Float[Tensor, "b 135"]) -> Lifted:
+        """Return the bodies in the frames of the rays: z along them, x right, y down."""
+        hidden = self.widen(features)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        hidden = self.norm(hidden)
+        rot6d, betas = self.pose(hidden).split([NUM_JOINTS * 6, NUM_BETAS], dim=1)
+        identity = rot6d.new_tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+        rotmat = rot6d_to_rotmat(rot6d.unflatten(1, (NUM_JOINTS, 6)) + identity)
+        # what is learned of the scatters does not change the bodies
+        scatter = self.scatter(hidden.detach()).exp().clamp(*SCATTERS)
+        of_rotations, of_joints, of_betas = scatter.split(
+            [NUM_JOINTS, NUM_JOINTS * 2, NUM_BETAS], dim=1
+        )
+        of_joints = of_joints.unflatten(1, (NUM_JOINTS, 2))
+        return Lifted(rotmat, betas, of_rotations, of_joints, of_betas)
+
+
+class Lifter(nn.Module):
+    """The mean of some networks and of their answers to the mirror image.
+
+    Args:
+        num_networks: how many were trained, each from its own seed.
+        width: see `LiftingNetwork`.
+        num_blocks: see `LiftingNetwork`.
+    """
+
+    offsets: Float[Tensor, "33 3"]
+    """Where the landmarks are on the body, see `landmark_points`."""
+    body: Float[Tensor, "32"]
+    """Bytes of the body's sha256."""
+
+    def __init__(self, num_networks: int = 1, width: int = 512, num_blocks: int = 3):
+        super().__init__()
+        networks = (LiftingNetwork(width, num_blocks) for _ in range(num_networks))
+        self.networks = nn.ModuleList(networks)
+        self.register_buffer("offsets", torch.zeros(NUM_LANDMARKS, 3))
+        self.register_buffer("body", torch.zeros(32))
+
+    @property
+    def body_sha256(self) -> str:
+        """Identity of the body whose shape coefficients it knows."""
+        return bytes(self.body.byte().tolist()).hex()
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> "Lifter":
+        """Return a lifter with its weights.
+
+        Args:
+            path: npz written by `scripts.build_lifter`; None takes the shipped one.
+            device: where it runs.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        weights = read_arrays(require(Path(path or PRETRAINED / "lifter.npz")))
+        last = max(name for name in weights if name.endswith("widen.bias"))
+        num_networks = int(last.split(".")[1]) + 1
+        num_blocks = sum(name.startswith("networks.0.blocks.") for name in weights) // 6
+        with WithoutRandomInit():
+            lifter = cls(num_networks, len(weights["networks.0.widen.bias"]), num_blocks)
+        lifter.load_state_dict(weights)
+        return lifter.to(device).eval()
+
+    @torch.no_grad()
+    def forward(
+        self,
+        slopes: Float[Tensor, "b 33 2"],
+        visibility: Float[Tensor, "b 33"],
+        known: Float[Tensor, "b 33"],
+    ) -> Lifted:
+        """Return bodies in the camera's frame: x right, y down, z away.
+
+        Args:
+            slopes: x / z and y / z of the landmarks, camera frame.
+            visibility: of each, [0, 1].
+            known: 1 or 0, see `Sight.known`.
+        """
+        seen, turn = sight(slopes, visibility, known)
+        plain, other = seen.features(), seen.mirrored().features()
+        answers = [network(plain) for network in self.networks]
+        answers += [network(other).mirrored() for network in self.networks]
+        mean = Lifted(
+            **{
+                field.name: torch.stack([getattr(x, field.name) for x in answers]).mean(dim=0)
+                for field in fields(Lifted)
+            }
+        )
+        rotmat = nearest_rotation(mean.rotmat)
+        rotmat = torch.cat([(turn @ rotmat[:, 0])[:, None], rotmat[:, 1:]], dim=1)
+        return Lifted(
+            rotmat, mean.betas, mean.rotation_scatter, mean.joint_scatter, mean.beta_scatter
+        )
+
+    def lift(self, seen: SeenLandmarks, pinhole: Pinhole) -> Lifted:
+        """Lift landmarks of a photo; those that a detector does not name are unknown."""
+        columns = [seen.names.index(name) if name in seen.names else -1 for name in LANDMARK_NAMES]
+        has = seen.places.new_tensor([number >= 0 for number in columns])
+        slopes = pinhole.slopes(seen.places)[:, columns]
+        return self(slopes, seen.visibility[:, columns], seen.is_own[:, columns] * has)
+
+
+def combined(
+    smpl: SMPL, people: Placement, lifted: Lifted, whose: Bool[Tensor, "b"], keep_shape: bool
+) -> Prior:
+    """Average a network's answer with the lifted bodies, each by what it is known to be off.
+
+    Args:
+        smpl: the body.
+        people: the network's answer.
+        lifted: of the same people.
+        whose: the others stay as the network says.
+        keep_shape: as the network says; the lifter knows another body.
+    """
+    estimate = people.estimate
+    of_network = torch.full_like(lifted.rotation_scatter, NETWORK_ROTATION)
+    of_network[:, 0] = NETWORK_ROOT
+    known = whose[:, None] / lifted.rotation_scatter.square()
+    seen = of_network.square().reciprocal()
+    both = known[..., None, None] * lifted.rotmat + seen[..., None, None] * estimate.rotmat
+    betas, beta_scatter = estimate.betas, torch.zeros_like(estimate.betas)
+    if not keep_shape:
+        precise = whose[:, None] / lifted.beta_scatter.square()
+        share = precise / (precise + NETWORK_BETAS**-2)
+        betas = torch.lerp(betas, lifted.betas, share)
+        beta_scatter = (precise + NETWORK_BETAS**-2).rsqrt()
+    place, pinhole = people.translation, people.pinhole
+    start = see(smpl, nearest_rotation(both), betas, place, pinhole, "skeleton")
+    rotation, depth = (known + seen).rsqrt(), lifted.joint_scatter[..., 1]
+    across, along = lifted.joint_scatter.square().unbind(-1)
+    joints = torch.where(whose[:, None], (2 * across + along).sqrt(), torch.nan)
+    return Prior(start, rotation, depth.clamp(min=LEAST_DEPTH), beta_scatter, joints)
+
+
+def sight(
+    slopes: Float[Tensor, "b 33 2"],
+    visibility: Float[Tensor, "b 33"],
+    known: Float[Tensor, "b 33"],
+) -> tuple[Sight, Float[Tensor, "b 3 3"]]:
+    """See landmarks along the ray through the person's trunk; arguments as of `Lifter`.
+
+    Returns:
+        The sight, and the rotations from the rays' frames to the camera's.
+    """
+    ray = _middle(slopes, known)
+    turn = rotation_from_axis(F.normalize(F.pad(ray, (0, 1), value=1.0), dim=1))
+    return along_axis(turned(slopes, turn), visibility, known, ray), turn
+
+
+def turned(slopes: Float[Tensor, "b n 2"], turn: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n 2"]:
+    """Return x / z and y / z in other frames; the rotations are from these to the slopes' own."""
+    directions = F.pad(slopes, (0, 1), value=1.0) @ turn  # rows times R are R.T times the vectors
+    return directions[..., :2] / directions[..., 2:]
+
+
+def along_axis(
+    slopes: Float[Tensor, "b 33 2"],
+    visibility: Float[Tensor, "b 33"],
+    known: Float[Tensor, "b 33"],
+    ray: Float[Tensor, "b 2"],
+) -> Sight:
+    """Return the sight of people who are on the optical axis; `ray` says where they were."""
+    away = (slopes - _middle(slopes, known)[:, None]) * known[..., None]
+    mean = away.square().sum(dim=(1, 2)) / known.sum(dim=1).clamp(min=1)
+    size = mean.sqrt().clamp(min=1e-6)
+    return Sight(away / size[:, None, None], visibility * known, known, size, ray)
+
+
+def _middle(slopes: Float[Tensor, "b 33 2"], known: Float[Tensor, "b 33"]) -> Float[Tensor, "b 2"]:
+    weights = OTHERS_SHARE * known
+    weights[:, TRUNK] = known[:, TRUNK]
+    total = weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return (weights[..., None] * slopes).sum(dim=1) / total

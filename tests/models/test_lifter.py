@@ -1,0 +1,194 @@
+"""Landmarks are lifted to bodies: what changes nothing, what is mirrored, what is averaged."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from smpler.models.body import open_body
+from smpler.models.detectors.landmarks import LANDMARK_NAMES
+from smpler.models.landmark_points import FRAMES, ORIGINS, landmark_points
+from smpler.models.lifter import (
+    NETWORK_ROTATION,
+    TRUNK,
+    Lifted,
+    Lifter,
+    combined,
+    sight,
+    turned,
+)
+from smpler.models.smpl import SMPL
+from smpler.utils.geometry import axis_angle_to_rotmat, rotation_angle
+from smpler.utils.joints import SMPL_NAMES, mirrored
+from tests.support.standing import standing
+
+ORDER = list(mirrored(LANDMARK_NAMES))
+FLIP = torch.tensor([-1.0, 1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def smpl() -> SMPL:
+    return SMPL(open_body()).eval()
+
+
+@pytest.fixture(scope="module")
+def lifter() -> Lifter:
+    return Lifter.load()
+
+
+def random_slopes(people: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    places = torch.randn(people, 33, 2, generator=generator)
+    return 0.1 * places + 0.3 * torch.randn(people, 1, 2, generator=generator)
+
+
+def people_before_cameras(smpl: SMPL) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return landmarks' slopes, joints and rotations of upright people with an arm raised."""
+    headings = torch.linspace(0, 2 * math.pi, 9)[:-1]
+    pose = torch.zeros(len(headings), 24, 3)
+    pose[:, 0] = torch.tensor([math.pi, 0.0, 0.0])
+    pose[:, SMPL_NAMES.index("L_Shoulder"), 2] = -1.2
+    pose[:, SMPL_NAMES.index("R_Shoulder"), 2] = -0.5
+    rotmat = axis_angle_to_rotmat(pose)
+    turn = axis_angle_to_rotmat(torch.stack([0 * headings, headings, 0 * headings], dim=1))
+    rotmat[:, 0] = turn @ rotmat[:, 0]
+    joints, transforms = smpl.skeleton(rotmat, torch.zeros(len(headings), 10))
+    points = landmark_points(joints, transforms[..., :3], Lifter.load().offsets)
+    points = points + torch.tensor([0.5, 0.2, 4.0])
+    return points[..., :2] / points[..., 2:], joints, rotmat
+
+
+def test_landmarks_are_carried_by_their_joints(smpl):
+    """One at a time, in a plain loop."""
+    generator = torch.Generator().manual_seed(1)
+    rotmat = axis_angle_to_rotmat(torch.randn(2, 24, 3, generator=generator))
+    joints, transforms = smpl.skeleton(rotmat, torch.randn(2, 10, generator=generator))
+    offsets = torch.randn(33, 3, generator=generator)
+    found = landmark_points(joints, transforms[..., :3], offsets)
+    for person in range(2):
+        for number in range(33):
+            rotation = transforms[person, FRAMES[number], :, :3]
+            expected = joints[person, ORIGINS[number]] + rotation @ offsets[number]
+            assert torch.allclose(found[person, number], expected, atol=1e-6)
+    carried = {name: SMPL_NAMES[ORIGINS[n]] for n, name in enumerate(LANDMARK_NAMES)}
+    assert carried["L_Thumb"] == "L_Wrist" and carried["R_Mouth"] == "Head"
+    assert all(carried[name] == name for name in carried if name in SMPL_NAMES)
+
+
+def test_a_turned_camera_sees_the_same_along_the_ray():
+    """The camera turns by a rotation that the ray takes along: points about it stay."""
+    slopes, known = random_slopes(), torch.ones(3, 33)
+    seen, turn = sight(slopes, known, known)
+    assert torch.allclose(turned(slopes, turn)[:, TRUNK].mean(dim=1), torch.zeros(2), atol=0.05)
+    again, _ = sight(turned(slopes, turn), known, known)
+    assert torch.allclose(seen.points, again.points, atol=0.02)
+    assert torch.allclose(seen.size, again.size, rtol=0.05)
+    assert (again.ray.abs() < 0.05).all() and (seen.ray.abs() > 0.05).any()
+
+
+def test_size_and_place_are_divided_out():
+    slopes, known = random_slopes(), torch.ones(3, 33)
+    near, _ = sight(0.02 * slopes, known, known)
+    far, _ = sight(0.01 * slopes, known, known)
+    assert torch.allclose(near.points, far.points, atol=1e-3)
+    assert torch.allclose(near.size / far.size, torch.full((3,), 2.0), rtol=1e-2)
+    assert torch.allclose(near.points.square().sum(dim=-1).mean(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_what_is_unknown_does_not_matter(lifter):
+    slopes, visibility, known = random_slopes(), torch.rand(3, 33), torch.ones(3, 33)
+    known[:, 25:] = 0
+    elsewhere, seen = slopes.clone(), visibility.clone()
+    elsewhere[:, 25:], seen[:, 25:] = 7.0, 0.3
+    plain, other = lifter(slopes, visibility, known), lifter(elsewhere, seen, known)
+    for name, value in vars(plain).items():
+        assert torch.equal(value, getattr(other, name)), name
+
+
+def test_a_mirror_image_gives_the_mirror_image(lifter):
+    slopes, visibility, known = random_slopes(), torch.rand(3, 33), torch.ones(3, 33)
+    plain = lifter(slopes, visibility, known)
+    other = lifter(slopes[:, ORDER] * FLIP[:2], visibility[:, ORDER], known)
+    for name, value in vars(other.mirrored()).items():
+        assert torch.allclose(value, getattr(plain, name), atol=2e-5), name
+    for name, value in vars(plain.mirrored().mirrored()).items():
+        assert torch.equal(value, getattr(plain, name)), name
+
+
+def test_people_are_lifted_to_where_they_are(smpl, lifter):
+    """Upright people with an arm raised, seen from all sides: to a few centimetres, and upright."""
+    slopes, joints, rotmat = people_before_cameras(smpl)
+    everywhere = torch.ones(slopes.shape[:2])
+    lifted = lifter(slopes, everywhere, everywhere)
+    assert torch.allclose(lifted.rotmat @ lifted.rotmat.mT, torch.eye(3), atol=1e-5)
+    found = smpl.skeleton(lifted.rotmat, lifted.betas)[0]
+    away = (found - found[:, :1] - joints + joints[:, :1]).norm(dim=-1).mean(dim=1)
+    assert away.max() < 0.08, away
+    turn = torch.rad2deg(rotation_angle(lifted.rotmat[:, 0], rotmat[:, 0]))
+    assert turn.max() < 15, turn
+
+
+def test_what_is_not_seen_is_less_certain(smpl, lifter):
+    slopes, _, _ = people_before_cameras(smpl)
+    everywhere = torch.ones(slopes.shape[:2])
+    no_legs = everywhere.clone()
+    legs = ("Knee", "Ankle", "Heel", "FootIndex")
+    no_legs[:, [n for n, name in enumerate(LANDMARK_NAMES) if name[2:] in legs]] = 0
+    ankle, head = (SMPL_NAMES.index(name) for name in ("L_Ankle", "Head"))
+    seen, unseen = (
+        lifter(slopes, x, x).joint_scatter.mean(dim=(0, 2)) for x in (everywhere, no_legs)
+    )
+    assert unseen[ankle] > 2 * seen[ankle] and unseen[head] < 1.5 * seen[head]
+
+
+def lifted_like(people, scatter: float) -> Lifted:
+    rotmat = people.estimate.rotmat @ axis_angle_to_rotmat(torch.full((2, 24, 3), 0.1).double())
+    ones = torch.ones(2, 24).double()
+    return Lifted(
+        rotmat,
+        people.estimate.betas + 1,
+        scatter * ones,
+        scatter * torch.stack([ones, ones], dim=-1),
+        scatter * torch.ones(2, 10).double(),
+    )
+
+
+def test_answers_are_averaged_by_what_they_are_known_to_be_off(smpl):
+    smpl = SMPL(open_body()).double().eval()
+    people, everybody = standing(smpl), torch.ones(2, dtype=torch.bool)
+    sure = combined(smpl, people, lifted_like(people, 1e-4), everybody, keep_shape=False)
+    lifted = lifted_like(people, 1e-4)
+    assert rotation_angle(sure.people.estimate.rotmat, lifted.rotmat).max() < 1e-3
+    assert (sure.people.estimate.betas - lifted.betas).abs().max() < 1e-3
+    unsure = combined(smpl, people, lifted_like(people, 1e4), everybody, keep_shape=False)
+    assert rotation_angle(unsure.people.estimate.rotmat, people.estimate.rotmat).max() < 1e-3
+    equal = combined(smpl, people, lifted_like(people, NETWORK_ROTATION), everybody, False)
+    angle = rotation_angle(equal.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
+    assert torch.allclose(angle, torch.full_like(angle, 0.05 * 3**0.5), rtol=1e-2)
+    assert torch.allclose(equal.rotation[:, 1:], torch.tensor(NETWORK_ROTATION / 2**0.5).double())
+
+
+def test_a_body_that_the_lifter_does_not_know_keeps_the_networks_shape(smpl):
+    smpl = SMPL(open_body()).double().eval()
+    people, everybody = standing(smpl), torch.ones(2, dtype=torch.bool)
+    prior = combined(smpl, people, lifted_like(people, 1e-4), everybody, keep_shape=True)
+    assert torch.equal(prior.people.estimate.betas, people.estimate.betas)
+    assert not prior.betas.any()
+
+
+def test_whoever_is_not_recognised_stays_as_the_network_says(smpl):
+    smpl = SMPL(open_body()).double().eval()
+    people = standing(smpl)
+    lifted = lifted_like(people, 1e-4)
+    prior = combined(smpl, people, lifted, torch.tensor([True, False]), keep_shape=False)
+    moved = rotation_angle(prior.people.estimate.rotmat, people.estimate.rotmat).amax(dim=1)
+    assert moved[0] > 0.1 and moved[1] < 1e-6
+    assert (prior.people.estimate.betas[1] - people.estimate.betas[1]).abs().max() < 1e-9
+
+
+def test_seen_along_the_ray_has_no_nan_without_any_landmark(lifter):
+    nobody = torch.zeros(1, 33)
+    lifted = lifter(torch.zeros(1, 33, 2), nobody, nobody)
+    assert all(value.isfinite().all() for value in vars(lifted).values())
+    assert replace(lifted) is not lifted
