@@ -54,6 +54,8 @@ SEEN_KEYPOINTS = [KEYPOINT_NAMES.index(name) for name in SEEN]
 FACE = ("Nose", "L_Ear", "R_Ear")
 EXCHANGED = [*mirrored(LANDMARK_NAMES), *range(len(LANDMARK_NAMES), NUM_LANDMARKS)]
 """Numbers of the landmarks' mirror images; the auxiliary ones are their own."""
+PARTS = (slice(0, 11), slice(11, 23), slice(23, 33))
+"""Landmarks of the face, of shoulders, arms and hands, of hips, legs and feet."""
 SWAP_RATIO = 0.5
 """Two looks name the sides differently if exchanging the sides of one brings them to at most this
 share of their distance."""
@@ -110,15 +112,19 @@ def averaged(
 ) -> Float[np.ndarray, "39 5"]:
     """Return the mean of what the network says of a view and of its mirror image.
 
-    When it takes a front for a back in one of the two only, the sides are named as in the view.
+    When it takes left for right in one of the two only, of the face, the arms or the legs, their
+    sides are named as in the view.
     """
     other = of_mirror[EXCHANGED]
     other[:, 0] = INPUT_SIDE - other[:, 0]
-    known = slice(len(LANDMARK_NAMES))
-    distance, exchanged = (
-        np.linalg.norm((x - plain)[known, :2], axis=1).mean() for x in (other, other[EXCHANGED])
-    )
-    return (plain + (other[EXCHANGED] if exchanged < SWAP_RATIO * distance else other)) / 2
+    exchanged = other[EXCHANGED]
+    for part in PARTS:
+        distance, exchanged_distance = (
+            np.linalg.norm((x - plain)[part, :2], axis=1).mean() for x in (other, exchanged)
+        )
+        if exchanged_distance < SWAP_RATIO * distance:
+            other[part] = exchanged[part]
+    return (plain + other) / 2
 
 
 def cut(

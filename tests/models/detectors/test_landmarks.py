@@ -10,6 +10,7 @@ from smpler.models.detectors.landmarks import (
     FACE,
     INPUT_SIDE,
     LANDMARK_NAMES,
+    PARTS,
     SEEN,
     BlazePoseLandmarkDetector,
     averaged,
@@ -128,7 +129,9 @@ def test_two_looks_are_averaged_and_exchanged_sides_put_right():
     plain = np.column_stack([rng.uniform(20, 230, (39, 3)), rng.normal(0, 1, (39, 2))])
     other = plain + rng.normal(0, 2, plain.shape)
     of_mirror = other[EXCHANGED] * [-1, 1, 1, 1, 1] + [INPUT_SIDE, 0, 0, 0, 0]
-    for seen in (of_mirror, of_mirror[EXCHANGED]):
+    arms_only = of_mirror.copy()
+    arms_only[PARTS[1]] = of_mirror[EXCHANGED][PARTS[1]]
+    for seen in (of_mirror, of_mirror[EXCHANGED], arms_only):
         assert np.allclose(averaged(plain, seen), (plain + other) / 2)
 
 
