@@ -52,7 +52,7 @@ class Camera:
         _, vector, place, inliers = cv2.solvePnPRansac(
             points, rays[:, None], np.eye(3), None, reprojectionError=INLIER / self.intrinsics[0, 0]
         )
-        chosen = inliers[:, 0]
+        chosen = np.asarray(inliers, dtype=np.int64)[:, 0]
         vector, place = cv2.solvePnPRefineLM(
             points[chosen], rays[chosen][:, None], np.eye(3), None, vector, place
         )
