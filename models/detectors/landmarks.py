@@ -56,9 +56,6 @@ EXCHANGED = [*mirrored(LANDMARK_NAMES), *range(len(LANDMARK_NAMES), NUM_LANDMARK
 """Numbers of the landmarks' mirror images; the auxiliary ones are their own."""
 PARTS = (slice(0, 11), slice(11, 23), slice(23, 33))
 """Landmarks of the face, of shoulders, arms and hands, of hips, legs and feet."""
-SWAP_RATIO = 0.5
-"""Two looks name the sides differently if exchanging the sides of one brings them to at most this
-share of their distance."""
 SIZES = {
     "full": (FULL, "person_landmarks.npz"),
     "heavy": (HEAVY, "person_landmarks_heavy.npz"),
@@ -113,7 +110,7 @@ def averaged(
     """Return the mean of what the network says of a view and of its mirror image.
 
     When it takes left for right in one of the two only, of the face, the arms or the legs, their
-    sides are named as in the view.
+    sides are named as in the view: whichever naming brings the two answers nearer.
     """
     other = of_mirror[EXCHANGED]
     other[:, 0] = INPUT_SIDE - other[:, 0]
@@ -122,7 +119,7 @@ def averaged(
         distance, exchanged_distance = (
             np.linalg.norm((x - plain)[part, :2], axis=1).mean() for x in (other, exchanged)
         )
-        if exchanged_distance < SWAP_RATIO * distance:
+        if exchanged_distance < distance:
             other[part] = exchanged[part]
     return (plain + other) / 2
 

@@ -58,7 +58,7 @@ def test_everybody_is_taken_by_default_and_of_fewer_the_most_prominent(predictor
     (alone,) = predictor(SAMPLES / "im02.jpg", max_people=1)
     assert np.array_equal(alone.box, everybody[0].box)
     # in a group, whom one is not asked for is made black all the same
-    assert np.abs(alone.vertices - everybody[0].vertices).max() < 0.01
+    assert np.abs(alone.vertices - everybody[0].vertices).max() < 0.03
 
 
 class Seer:

@@ -26,7 +26,7 @@ LIMITS = {
     "training": 21,
     "datasets": 39,
     "scripts": 53,
-    "benchmarks": 50,
+    "benchmarks": 49,
     "main.py": 0,
     "demo.py": 0,
     "hubconf.py": 0,
