@@ -1,6 +1,6 @@
 """Build the lifter, pretrained/lifter.npz: from landmarks to bodies, trained on motion capture.
 
-`python -m scripts.build_lifter --poses FILE` takes about an hour on two CPU cores. It renders
+`python -m scripts.build_lifter --poses FILE` takes about half an hour on two CPU cores. It renders
 people and looks at them with the landmark detectors (`residuals`), makes endless pairs of landmarks
 and bodies (`pairs`), and trains (`training`). The same seed gives the same file on the same
 machine. FILE is motion capture: AMASS's npz files or a folder of them, or an npz with `pose`
