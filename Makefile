@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow test-smplx lint format doctor clean
+.PHONY: help demo test test-slow test-smplx test-blender test-web lint format doctor clean
 
 help: ## list what can be made
 	@grep -E '^[A-Za-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +21,14 @@ $(VENV)/.smplx: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet 'smplx>=0.1.28'
 	touch $@
 
+$(VENV)/.blender: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet 'bpy==5.0.1'
+	touch $@
+
+$(VENV)/.web: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet 'viser>=1.1' 'gradio>=6.31' 'av>=18' 'playwright>=1.50'
+	touch $@
+
 demo: $(VENV)/.runtime ## run the demo on the sample photos; pictures and meshes in outputs/
 	$(BIN)/python demo.py --img_path samples
 
@@ -33,6 +41,12 @@ test-slow: $(VENV)/.test ## run the slow ones: training end to end, timings, ver
 
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
 	$(BIN)/python -m pytest -m smplx -s
+
+test-blender: $(VENV)/.blender ## import a clip into Blender itself (bpy, 374 MB, needs Python 3.11)
+	$(BIN)/python -m pytest -m blender -s
+
+test-web: $(VENV)/.web ## drive the viewer and the web page in a browser (apt-get install chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m web -s
 
 lint: $(VENV)/.test ## check style, format and types
 	$(BIN)/ruff check .

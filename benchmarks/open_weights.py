@@ -149,7 +149,7 @@ class DemosWay(nn.Module):
         """Return a list of one estimate, that of all crops."""
         window = CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
         photos = (255 * images).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        answers = [self.predictor.estimate(photo, [window]) for photo in photos]
+        answers = [self.predictor.look(photo, [window]).people.estimate for photo in photos]
         fields = [name for name, value in vars(answers[0]).items() if value is not None]
         batch = {name: torch.cat([getattr(x, name) for x in answers]) for name in fields}
         return [replace(answers[0], **batch)]

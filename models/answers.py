@@ -1,19 +1,23 @@
 """What is known of the people of a photo, and how good it is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from smpler import __version__
+from smpler.models.body import Body
 from smpler.models.fitting import Fit, points_2d
 from smpler.models.observation import Observation, confidence
-from smpler.models.placement import Placement
+from smpler.models.placement import Group, Placement
 from smpler.utils.camera import project_pinhole
+from smpler.utils.export import SCHEMA, PersonResult
 from smpler.utils.geometry import rotmat_to_axis_angle
-from smpler.utils.image import CropWindow
+from smpler.utils.image import Box, CropWindow
 from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 
 FARTHEST, UNSEEN, HALF = 0.3, 0.15, 0.1
@@ -74,6 +78,72 @@ def fit_states(fit: Fit, seen: Observation) -> list[str]:
     return [
         ("applied" if applied else "refused") if has else "no landmarks"
         for applied, has in zip(fit.is_applied.tolist(), has_any.tolist(), strict=True)
+    ]
+
+
+class PersonBox(NamedTuple):
+    """Where a person is, and who says so."""
+
+    box: Box
+    source: str
+    """`detector`, `given`, or `photo` when nobody was found in a crop that shows one person."""
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Whom a photo shows."""
+
+    name: str
+    """What results call the photo."""
+    group: Group
+    people: Sequence[PersonBox]
+    """Of the group, in its order."""
+    focal_length_source: str
+    """See `PersonResult`."""
+
+
+class Weights(NamedTuple):
+    """Which weights a network has; see `PersonResult`."""
+
+    name: str
+    sha256: str
+
+
+def results_of(
+    answer: Answer, first: int, photo: Found, body: Body, weights: Weights
+) -> list[PersonResult]:
+    """Return the results of the people of a photo.
+
+    Args:
+        answer: of people, those of the photo among them.
+        first: row of the photo's first person in the answer.
+        photo: whom it shows.
+        body: that was posed.
+        weights: of the network.
+    """
+    group, size = photo.group, np.array(photo.group.image.shape[1::-1])
+    return [
+        PersonResult(
+            schema=SCHEMA,
+            version=__version__,
+            image=photo.name,
+            image_size=size,
+            person=number,
+            box=np.array(person.box),
+            box_source=person.source,
+            box_score=person.score,
+            crop=np.array(astuple(window)),
+            body=body.name,
+            body_sha256=body.sha256,
+            weights=weights.name,
+            weights_sha256=weights.sha256,
+            focal_length_source=photo.focal_length_source,
+            faces=body.faces,
+            rig=body.rig(answer.people.estimate.betas[first + number].float().cpu().numpy(), False),
+            **numbers_of(answer, first + number, window, group.focal_length, size / 2),
+        )
+        for number, (person, window) in enumerate(zip(photo.people, group.windows, strict=True))
     ]
 
 

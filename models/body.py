@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from smpler.utils.geometry import axis_angle_to_rotmat, rotmat_to_rot6d
 from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, NUM_BETAS, SMPL_NAMES, SMPL_PARENTS
 from smpler.utils.paths import META_DATA, USER_META_DATA, display, first_present, require
+from smpler.utils.rig import Detail, Rig, four_largest
 from smpler.utils.safe_pickle import read_array_pickle, to_array
 
 OPEN_BODY = META_DATA / "open_body.npz"
@@ -95,6 +96,25 @@ class Body:
             return None
         values = np.ascontiguousarray(self.h36m_regressor, dtype="<f4")
         return hashlib.sha256(values.tobytes()).hexdigest()
+
+    @cached_property
+    def four_weights(self) -> tuple[UInt8[np.ndarray, "v 4"], Float[np.ndarray, "v 4"]]:
+        """The joints that move each vertex most, and how much, see `four_largest`."""
+        return four_largest(self.lbs_weights)
+
+    def rig(self, betas: Float[np.ndarray, "10"], detail: bool = True) -> Rig:
+        """Return the body of a shape at rest, with what bends it in files of animation.
+
+        Args:
+            betas: the shape.
+            detail: whether the rig knows what it leaves out of the body, to measure it.
+        """
+        vertices = self.v_template + self.shapedirs @ betas.astype(np.float32)
+        left_out = Detail(self.posedirs, self.lbs_weights) if detail else None
+        joints = (self.J_regressor @ vertices.astype(np.float64)).astype(np.float32)
+        return Rig(
+            SMPL_NAMES, SMPL_PARENTS, joints, vertices, self.faces, *self.four_weights, left_out
+        )
 
     def with_h36m_regressor(self, regressor: np.ndarray) -> "Body":
         """Return this body with another (17, V) regressor of the Human3.6M joints."""

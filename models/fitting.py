@@ -200,7 +200,11 @@ def energy(smpl: SMPL, prior: Prior, change: Change, evidence: Evidence) -> Floa
         change: of them.
         evidence: of the same people.
     """
-    after = changed(smpl, prior, change, "skeleton")
+    return cost(changed(smpl, prior, change, "skeleton"), prior, change, evidence)
+
+
+def cost(after: Placement, prior: Prior, change: Change, evidence: Evidence) -> Float[Tensor, "b"]:
+    """Return the energy of people `after` a change."""
     joints = [placement.estimate.joints for placement in (after, prior.people)]
     depths = [x[..., 2] - x[:, :1, 2] for x in joints]
     return (

@@ -1,8 +1,7 @@
 """What a landmark detector sees of each person in a photo, and how far it is to be trusted.
 
-Each look is limited to the surroundings of the person's box, with other people made black. What is
-then still seen far outside the box, or in another person's, counts nothing, nor does what is hidden
-or outside the photo.
+What is seen far outside the person's box, or in another person's, counts nothing, nor does what is
+hidden or outside the photo.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,21 +13,19 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from smpler.models.detectors import LandmarkDetector, Landmarks
+from smpler.models.detectors.search import Search, search
 from smpler.models.fitting import (
     FACE_IN_HEAD,
     POINT_NAMES,
     Evidence,
     are_swapped,
 )
-from smpler.models.placement import Placement
+from smpler.models.placement import Group, Placement
 from smpler.models.smpl import Estimate
-from smpler.utils.image import Box, CropWindow, iou
-from smpler.utils.isolation import grown, isolated_part
-from smpler.utils.joints import SMPL_NAMES, mirrored
+from smpler.utils.image import Box, iou
+from smpler.utils.isolation import grown
+from smpler.utils.joints import mirrored
 
-PERSON_PER_SKELETON = 1.1
-"""Radius of the circle round the whole person by that round SMPL's joints, hands and feet among
-them."""
 OWN_MARGIN, FAR_MARGIN = 0.1, 0.3
 """Landmarks count up to so far from the person's box, longer sides of the box: the first in another
 person's box, the second elsewhere, as boxes are sometimes too small."""
@@ -51,9 +48,6 @@ POINTS_ROUND = {
     "Head": tuple(FACE_IN_HEAD),
 }
 """The landmarks round joints that have none of their own."""
-_HIPS, _SHOULDERS = (
-    [SMPL_NAMES.index(f"{side}_{part}") for side in "LR"] for part in ("Hip", "Shoulder")
-)
 
 
 @dataclass(frozen=True)
@@ -111,59 +105,81 @@ def with_the_estimates_sides(seen: Observation, people: Placement) -> Observatio
     return replace(seen, landmarks=seen.landmarks.with_swapped_sides(whose))
 
 
-def observe(
-    estimate: Estimate,
-    photo: UInt8[np.ndarray, "h w 3"],
-    windows: Sequence[CropWindow],
-    boxes: Sequence[Box],
-    detector: LandmarkDetector,
-    others: Sequence[Box] = (),
-) -> Observation:
+def observe(estimate: Estimate, groups: Sequence[Group], detector: LandmarkDetector) -> Observation:
     """Look for the landmarks of people where they were estimated to be.
 
     Args:
-        estimate: of the people.
-        photo: RGB.
-        windows: of the estimates' crops.
-        boxes: of the people, photo pixels.
+        estimate: of the people of all groups, one after the other.
+        groups: the people of each photo.
         detector: of the landmarks.
-        others: boxes of further people, who are not looked for.
     """
+    people = [(group, number) for group in groups for number in range(len(group))]
     joints = [
-        window.to_photo(joints.cpu().double().numpy())
-        for window, joints in zip(windows, estimate.joints_2d, strict=True)
+        group.windows[number].to_photo(joints.cpu().double().numpy())
+        for (group, number), joints in zip(people, estimate.joints_2d, strict=True)
     ]
 
-    def look(number: int, hidden: Sequence[Box] = ()) -> Landmarks | None:
-        around = [box for other, box in enumerate(boxes) if other != number]
-        part = isolated_part(photo, boxes[number], [*around, *others], hidden)
-        return _look(part, boxes[number], joints[number], detector)
+    def searched(rows: Sequence[int], hidden: Sequence[Sequence[Box]]) -> list[Landmarks | None]:
+        searches = []
+        for row, boxes in zip(rows, hidden, strict=True):
+            group, number = people[row]
+            box, around = group.boxes[number], group.around(number)
+            searches.append(Search(group.image, box, around, boxes, joints[row]))
+        return search(searches, detector)
 
-    found = [look(number) for number in range(len(windows))]
-    followed = [_followed(landmarks, detector) for landmarks in found]
-    hidden = _seen_twice(followed, boxes)
-    for number, owner in hidden.items():
-        # once more, without the one whose landmarks these are
-        again = look(number, hidden=[boxes[owner]])
-        is_owner = is_same_body(_followed(again, detector), followed[owner], boxes[number])
-        found[number] = None if is_owner else again
-    places = estimate.joints_2d.new_zeros(len(windows), len(detector.names), 2)
+    found = searched(range(len(people)), [()] * len(people))
+    hidden = {}
+    first = 0
+    for group in groups:
+        rows = range(first, first + len(group))
+        followed = [_followed(found[row], detector) for row in rows]
+        twice = _seen_twice(followed, group.boxes)
+        hidden |= {first + number: first + owner for number, owner in twice.items()}
+        first += len(group)
+    # once more, without the one whose landmarks these are
+    owners = [people[owner] for owner in hidden.values()]
+    looks = searched(list(hidden), [[group.boxes[number]] for group, number in owners])
+    before = list(found)
+    for (row, owner), again in zip(hidden.items(), looks, strict=True):
+        group, number = people[row]
+        of_both = (_followed(x, detector) for x in (again, before[owner]))
+        found[row] = None if is_same_body(*of_both, group.boxes[number]) else again
+    return Observation(
+        judged(found, people, detector.names, estimate.joints_2d),
+        hidden,
+        estimate.joints_2d.new_tensor([x.score if x is not None else 0.0 for x in found]),
+    )
+
+
+def judged(
+    found: Sequence[Landmarks | None],
+    people: Sequence[tuple[Group, int]],
+    names: Sequence[str],
+    like: Tensor,
+) -> SeenLandmarks:
+    """Return landmarks in the crops of their people, and how far each is to be trusted.
+
+    Args:
+        found: of each person.
+        people: the group of each, and the number in it.
+        names: of the landmarks.
+        like: gives type and device.
+    """
+    places = like.new_zeros(len(people), len(names), 2)
     visibility, weights, is_own = (places.new_zeros(places.shape[:2]) for _ in range(3))
-    presence = places.new_zeros(len(windows))
-    for number, (landmarks, window, box) in enumerate(zip(found, windows, boxes, strict=True)):
+    for row, (landmarks, (group, number)) in enumerate(zip(found, people, strict=True)):
         if landmarks is None:
             continue
+        photo, box = group.image, group.boxes[number]
         pixels, visible = landmarks.keypoints, landmarks.visibility
         visible = visible * _inside(pixels, _whole(photo))
         needed = np.where(_at_a_cut(pixels, box, photo), CUT_VISIBILITY, MIN_VISIBILITY)
-        own = _is_own(pixels, box, [*boxes[:number], *boxes[number + 1 :], *others])
-        places[number] = torch.from_numpy(window.to_crop(pixels)).float()
-        visibility[number] = torch.from_numpy(visible).float()
-        weights[number] = torch.from_numpy(visible * ((visible >= needed) & own)).float()
-        is_own[number] = torch.from_numpy(own).float()
-        presence[number] = landmarks.score
-    seen = SeenLandmarks(tuple(detector.names), places, visibility, weights, is_own)
-    return Observation(seen, hidden, presence)
+        own = _is_own(pixels, box, group.around(number))
+        places[row] = torch.from_numpy(group.windows[number].to_crop(pixels)).float()
+        visibility[row] = torch.from_numpy(visible).float()
+        weights[row] = torch.from_numpy(visible * ((visible >= needed) & own)).float()
+        is_own[row] = torch.from_numpy(own).float()
+    return SeenLandmarks(tuple(names), places, visibility, weights, is_own)
 
 
 def _seen_twice(found: Sequence[Landmarks | None], boxes: Sequence[Box]) -> dict[int, int]:
@@ -249,34 +265,6 @@ def _followed(landmarks: Landmarks | None, detector: LandmarkDetector) -> Landma
     known = [number for number, name in enumerate(detector.names) if name in POINT_NAMES]
     keypoints, visibility = landmarks.keypoints[known], landmarks.visibility[known]
     return Landmarks(keypoints, visibility, landmarks.score)
-
-
-def _look(
-    part: tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2"], float],
-    box: Box,
-    joints: Float[np.ndarray, "24 2"],
-    detector: LandmarkDetector,
-) -> Landmarks | None:
-    """Look for one person's landmarks where they were estimated to be, else in the whole box.
-
-    Args:
-        part: of the photo, see `isolated_part`.
-        box: of the person, photo pixels.
-        joints: where the person's are estimated to be, photo pixels.
-        detector: of the landmarks.
-    """
-    image, corner, zoom = part
-    hip, shoulders = joints[_HIPS].mean(axis=0), joints[_SHOULDERS].mean(axis=0)
-    radius = PERSON_PER_SKELETON * np.linalg.norm(joints - hip, axis=1).max()
-    middle = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
-    for start, up, extent in (
-        (hip, shoulders - hip, radius),
-        (middle, np.array([0.0, -1.0]), max(box[2:]) / 2),
-    ):
-        found = detector.find(image, zoom * (start - corner), zoom * up, float(zoom * extent))
-        if found is not None:
-            return Landmarks(found.keypoints / zoom + corner, found.visibility, found.score)
-    return None
 
 
 def _is_own(

@@ -10,12 +10,40 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from smpler.models.smpl import SMPL, Estimate
 from smpler.utils.camera import solve_translation
-from smpler.utils.image import CropWindow
+from smpler.utils.image import Box, CropWindow
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """People of one photo who are estimated together."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    """The photo, RGB."""
+    windows: Sequence[CropWindow]
+    """The people's crops, squares."""
+    boxes: Sequence[Box]
+    """Of the same people, photo pixels."""
+    others: Sequence[Box]
+    """Boxes of further people in the photo."""
+    focal_length: float
+    """Pixels."""
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def around(self, number: int) -> list[Box]:
+        """Return the boxes of everybody but one."""
+        return [*self.boxes[:number], *self.boxes[number + 1 :], *self.others]
+
+    def pinhole(self) -> "Pinhole":
+        """Return the camera of the photo."""
+        size = (self.image.shape[1], self.image.shape[0])
+        return Pinhole.of(self.windows, size, self.focal_length)
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,14 @@ class Pinhole:
         ]
         center = np.array([window.to_crop(middle) for window in windows]).reshape(-1, 2)
         return cls(torch.tensor(focal), torch.from_numpy(center).float())
+
+    @classmethod
+    def joined(cls, pinholes: Sequence["Pinhole"]) -> "Pinhole":
+        """Return the cameras of the people of several photos, one after the other."""
+        focal, center = (
+            torch.cat([getattr(x, name) for x in pinholes]) for name in ("focal", "center")
+        )
+        return cls(focal, center)
 
     def to(self, like: Tensor) -> "Pinhole":
         """Return the camera with the type and on the device of a tensor."""
@@ -79,7 +115,9 @@ class Placement:
     pinhole: Pinhole
 
 
-def place(smpl: SMPL, estimate: Estimate, pinhole: Pinhole, turn: bool) -> Placement:
+def place(
+    smpl: SMPL, estimate: Estimate, pinhole: Pinhole, turn: bool, parts: str = "mesh"
+) -> Placement:
     """Put people where the camera of their photo sees them as their crops' cameras do.
 
     The translation of each is the least-squares one over the joints.
@@ -89,6 +127,7 @@ def place(smpl: SMPL, estimate: Estimate, pinhole: Pinhole, turn: bool) -> Place
         estimate: what a network says of the crops.
         pinhole: of the same people.
         turn: take the global rotations for what is seen along the rays of the crops.
+        parts: of the turned bodies, as in `SMPL.estimate`.
     """
     pinhole = pinhole.to(estimate.cam)
     rotmat = estimate.rotmat
@@ -104,7 +143,7 @@ def place(smpl: SMPL, estimate: Estimate, pinhole: Pinhole, turn: bool) -> Place
     ]
     translation = torch.from_numpy(np.array(translation).reshape(-1, 3)).to(estimate.cam)
     if turn:
-        return see(smpl, rotmat, estimate.betas, translation, pinhole, "mesh")
+        return see(smpl, rotmat, estimate.betas, translation, pinhole, parts)
     placed = with_pinhole(estimate, translation, pinhole)
     return replace(placed, estimate=replace(placed.estimate, cam=estimate.cam))
 
@@ -148,3 +187,15 @@ def rotation_from_axis(rays: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
         torch.stack([-x, -y, z], dim=1),
     ]
     return torch.stack(rows, dim=1)
+
+
+def with_some_replaced(
+    smpl: SMPL, estimate: Estimate, others: Estimate, numbers: Sequence[int]
+) -> Estimate:
+    """Return an estimate in which the people of some numbers are others."""
+    rows = torch.tensor(numbers, device=estimate.cam.device)
+    parts = (
+        getattr(estimate, name).index_copy(0, rows, getattr(others, name))
+        for name in ("rotmat", "betas", "cam")
+    )
+    return smpl.estimate(*parts)

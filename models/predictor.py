@@ -6,16 +6,21 @@ people[0].vertices, people[0].joints_3d, people[0].pose, people[0].translation
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from smpler import __version__
-from smpler.models.answers import Answer, fit_states, numbers_of, qualities
+from smpler.models.answers import (
+    Answer,
+    Found,
+    PersonBox,
+    Weights,
+    fit_states,
+    qualities,
+    results_of,
+)
 from smpler.models.body import Body, open_body
 from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
@@ -29,26 +34,17 @@ from smpler.models.observation import (
     shows_one_person,
     with_the_estimates_sides,
 )
-from smpler.models.placement import Pinhole, Placement, place
-from smpler.models.smpl import SMPL, Estimate
+from smpler.models.placement import Group, Pinhole, Placement, place, with_some_replaced
+from smpler.models.smpl import Estimate
 from smpler.models.weights.checkpoint import describe_weights, load_model, released_weights
 from smpler.utils.camera import default_focal_length
-from smpler.utils.export import SCHEMA, PersonResult
+from smpler.utils.export import PersonResult
 from smpler.utils.image import Box, CropWindow, Photo
 from smpler.utils.inputs import as_photo, checked_boxes, checked_count, focal_length_of
 from smpler.utils.isolation import isolated_crop
 
 MAX_PEOPLE = 20
 """Of a photo, when nothing else is asked for."""
-
-
-class PersonBox(NamedTuple):
-    """Where a person is, and who says so."""
-
-    box: Box
-    source: str
-    """`detector`, `given`, or `photo` when nobody was found in a crop that shows one person."""
-    score: float
 
 
 class Predictor:
@@ -186,6 +182,20 @@ class Predictor:
             FileNotFoundError: there is no such file.
             ValueError: photo, box, number or focal length is unusable.
         """
+        return self.results([self.find(photo, boxes, max_people, focal_length, name)])[0]
+
+    def find(
+        self,
+        photo: str | Path | np.ndarray | Photo,
+        boxes: Sequence[Sequence[float] | np.ndarray] | np.ndarray | None = None,
+        max_people: int | None = None,
+        focal_length: float | None = None,
+        name: str | None = None,
+    ) -> Found:
+        """Find the people in a photo, who are not estimated yet; arguments and errors as of a call.
+
+        Photos whose people are found one by one can be estimated together, by `results`.
+        """
         photo = as_photo(photo, name)
         focal_length, source = focal_length_of(photo, focal_length)
         if boxes is None:
@@ -195,35 +205,24 @@ class Predictor:
         else:
             people = [PersonBox(box, "given", 1.0) for box in checked_boxes(boxes, photo)]
             rest = []
-        if not people:
-            return []
-        windows = [CropWindow.for_box(person.box) for person in people]
-        others = [person.box for person in rest]
-        answer = self.look(
-            photo.image, windows, [person.box for person in people], others, focal_length
-        )
-        body, size = self.model.smpl.body, np.array(photo.image.shape[1::-1])
-        return [
-            PersonResult(
-                schema=SCHEMA,
-                version=__version__,
-                image=photo.name,
-                image_size=size,
-                person=number,
-                box=np.array(person.box),
-                box_source=person.source,
-                box_score=person.score,
-                crop=np.array(astuple(window)),
-                body=body.name,
-                body_sha256=body.sha256,
-                weights=self.weights,
-                weights_sha256=self.weights_sha256,
-                focal_length_source=source,
-                faces=body.faces,
-                **numbers_of(answer, number, window, focal_length, size / 2),
-            )
-            for number, (person, window) in enumerate(zip(people, windows, strict=True))
-        ]
+        own, others = ([person.box for person in some] for some in (people, rest))
+        windows = [CropWindow.for_box(box) for box in own]
+        group = Group(photo.image, windows, own, others, focal_length)
+        return Found(photo.name, group, people, source)
+
+    def results(self, found: Sequence[Found]) -> list[list[PersonResult]]:
+        """Estimate the people of some photos together; return those of each photo."""
+        groups = [x.group for x in found if len(x.group)]
+        answer = self.look_at(groups) if groups else None
+        results, first = [], 0
+        for photo in found:
+            if answer is None or not photo.people:
+                results.append([])
+                continue
+            weights = Weights(self.weights, self.weights_sha256)
+            results.append(results_of(answer, first, photo, self.model.smpl.body, weights))
+            first += len(photo.group)
+        return results
 
     def find_people(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> list[PersonBox]:
         """Return everybody in a photo, the most prominent first.
@@ -252,10 +251,6 @@ class Predictor:
         )
         return []
 
-    def estimate(self, image: UInt8[np.ndarray, "h w 3"], windows: list[CropWindow]) -> Estimate:
-        """Estimate the person in each window of a photo, see `look`."""
-        return self.look(image, windows).people.estimate
-
     def look(
         self,
         image: UInt8[np.ndarray, "h w 3"],
@@ -275,44 +270,68 @@ class Predictor:
         """
         own = [window.box() for window in windows] if boxes is None else list(boxes)
         size = (image.shape[1], image.shape[0])
-        pinhole = Pinhole.of(windows, size, focal_length or default_focal_length(size))
+        focal_length = focal_length or default_focal_length(size)
+        return self.look_at([Group(image, list(windows), own, others, focal_length)])
+
+    def look_at(self, groups: Sequence[Group]) -> Answer:
+        """Estimate the people of several photos together, see `look`.
+
+        Args:
+            groups: the people of each photo, at least one in all.
+
+        Returns:
+            The answer for the people of all groups, one after the other.
+        """
+        pinhole = Pinhole.joined([group.pinhole() for group in groups])
         smpl, detector = self.model.smpl, self.load_landmark_detector()
-
-        def network(numbers: Sequence[int], hidden: Mapping[int, int]) -> Estimate:
-            crops = [
-                isolated_crop(
-                    image,
-                    windows[number],
-                    own[number],
-                    [*own[:number], *own[number + 1 :], *others] if self.fit else [],
-                    [own[hidden[number]]] if number in hidden else [],
-                )
-                for number in numbers
-            ]
-            images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(self.device)
-            estimate = self.model(images)[-1]
-            if self.mirror:
-                mirrored = self.model(images.flip(-1))[-1]
-                estimate = smpl.average_with_mirrored(estimate, mirrored)
-            if self.fit and not self.knows_shape:
-                no_shape = torch.zeros_like(estimate.betas)
-                estimate = smpl.estimate(estimate.rotmat, no_shape, estimate.cam)
-            return estimate
-
+        people = [(group, number) for group in groups for number in range(len(group))]
         with torch.inference_mode():
-            estimate = network(range(len(windows)), {})
-            seen = observe(estimate, image, windows, own, detector, others)
+            estimate = self.network(people, [()] * len(people))
+            seen = observe(estimate, groups, detector)
             if seen.hidden and self.fit:  # the network's answer was a mixture of two people
-                again = network(list(seen.hidden), seen.hidden)
-                estimate = with_some_replaced(smpl, estimate, again, list(seen.hidden))
-            people = place(smpl, estimate, pinhole, turn=self.fit)
-            seen = with_the_estimates_sides(seen, people)
-            quality = qualities(people, seen)
+                rows = list(seen.hidden)
+                owners = [people[owner] for owner in seen.hidden.values()]
+                hidden = [[group.boxes[number]] for group, number in owners]
+                again = self.network([people[row] for row in rows], hidden)
+                estimate = with_some_replaced(smpl, estimate, again, rows)
+            placed = place(smpl, estimate, pinhole, turn=self.fit)
+            seen = with_the_estimates_sides(seen, placed)
+            quality = qualities(placed, seen)
         if not self.fit:
-            return Answer(people, seen, ["off"] * len(windows), quality)
-        prior = self.prior(people, seen)
+            return Answer(placed, seen, ["off"] * len(people), quality)
+        prior = self.prior(placed, seen)
         fit = fit_to_landmarks(smpl, prior, seen.evidence)
         return Answer(fit.placement, seen, fit_states(fit, seen), quality, prior.joints)
+
+    @torch.inference_mode()
+    def network(
+        self, people: Sequence[tuple[Group, int]], hidden: Sequence[Sequence[Box]]
+    ) -> Estimate:
+        """Return what the network says of people's crops.
+
+        Args:
+            people: the group of each, and the number in it.
+            hidden: boxes that are black in each person's crop.
+        """
+        crops = [
+            isolated_crop(
+                group.image,
+                group.windows[number],
+                group.boxes[number],
+                group.around(number) if self.fit else [],
+                boxes,
+            )
+            for (group, number), boxes in zip(people, hidden, strict=True)
+        ]
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(self.device)
+        estimate = self.model(images)[-1]
+        if self.mirror:
+            mirrored = self.model(images.flip(-1))[-1]
+            estimate = self.model.smpl.average_with_mirrored(estimate, mirrored)
+        if self.fit and not self.knows_shape:
+            no_shape = torch.zeros_like(estimate.betas)
+            estimate = self.model.smpl.estimate(estimate.rotmat, no_shape, estimate.cam)
+        return estimate
 
     @torch.inference_mode()
     def prior(self, people: Placement, seen: Observation) -> Prior:
@@ -326,15 +345,3 @@ class Predictor:
         whose = (seen.evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS
         keep_shape = body.sha256 != self.lifter.body_sha256
         return combined(self.model.smpl, people, lifted, whose, keep_shape)
-
-
-def with_some_replaced(
-    smpl: SMPL, estimate: Estimate, others: Estimate, numbers: Sequence[int]
-) -> Estimate:
-    """Return an estimate in which the people of some numbers are others."""
-    rows = torch.tensor(numbers, device=estimate.cam.device)
-    parts = (
-        getattr(estimate, name).index_copy(0, rows, getattr(others, name))
-        for name in ("rotmat", "betas", "cam")
-    )
-    return smpl.estimate(*parts)

@@ -1,10 +1,11 @@
-"""The console command `smpler`, and the demo: photos in; pictures, numbers and meshes out.
+"""The console command `smpler`, and the demo: photos or videos in; numbers, meshes, pictures out.
 
 `smpler photo.jpg` is `python demo.py photo.jpg`; `smpler doctor` says what is present and missing.
 """
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,17 +15,17 @@ import numpy as np
 import torch
 
 from smpler import __version__
-from smpler.models.answers import LOW_QUALITY
 from smpler.models.detectors.landmarks import SIZES
 from smpler.models.inference.backends import BACKENDS
 from smpler.models.predictor import MAX_PEOPLE, Predictor
-from smpler.photos import find_photos, output_names
+from smpler.photos import find_photos, is_video, output_names
+from smpler.stills import Job, complain, process_photos
 from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
 from smpler.utils.drawing.visualize import Rasterizer
-from smpler.utils.export import PersonResult, save_people
-from smpler.utils.flags import Parser, above_zero, positive
-from smpler.utils.image import Box, read_photo
-from smpler.utils.paths import SAMPLES, display
+from smpler.utils.flags import Parser, above_zero, frame_rate, positive, weight, whole
+from smpler.utils.image import Box
+from smpler.utils.launcher import launched_processes, launched_rank
+from smpler.utils.paths import SAMPLES, prepare_folder
 
 MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
 long; default: with the open weights"""
@@ -33,16 +34,26 @@ the open weights"""
 LANDMARKS_HELP = """which of BlazePose's landmark networks looks at people; heavy takes four times
 as long"""
 FOCAL_HELP = "of the photo in pixels; default: as its EXIF data say, else its diagonal"
+FLAGS_OF_CLIPS = {"start": 0.0, "stop": None, "every": 1, "meshes": False, "resume": False}
+"""Flags that mean nothing for photos, and what they are when they are not given."""
 SAMPLE_HELP = "; default: a sample photo" if SAMPLES.is_dir() else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `smpler doctor`, or the demo on photos; return the exit code."""
+    """Run `smpler doctor`, `view`, `web`, or the demo on photos; return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ["doctor"]:
         from smpler import doctor  # here, as no photo needs it
 
         return doctor.main(argv[1:])
+    if argv[:1] == ["view"]:
+        from smpler.apps import view
+
+        return view.main(argv[1:])
+    if argv[:1] == ["web"]:
+        from smpler.apps import web
+
+        return web.main(argv[1:])
     return demo(argv)
 
 
@@ -53,8 +64,8 @@ def demo(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot encode
     try:
-        photos = find_photos(arguments.photos)
-        arguments.out_dir.mkdir(parents=True, exist_ok=True)
+        jobs = find_jobs(arguments)
+        prepare_folder(arguments.out_dir)
         find_triangles = choose_rasterizer(arguments.renderer)
         torch.manual_seed(0)  # untrained parameters are always the same
         predictor = Predictor.load(
@@ -69,46 +80,39 @@ def demo(argv: Sequence[str] | None = None) -> int:
         if not arguments.bbox:
             predictor.load_person_detector()
     except (OSError, ValueError) as error:
-        return _complain(error)
-    failures = 0
-    for path, name in zip(photos, output_names(photos), strict=True):
-        try:
-            photo = read_photo(path)
-            people = predictor(photo, arguments.bbox, arguments.max_people, arguments.focal_length)
-            line = f"{display(path)}: {summary(people)}"
-            if people:
-                written = save_people(
-                    people,
-                    photo.image,
-                    arguments.out_dir,
-                    name,
-                    find_triangles,
-                    arguments.json_mesh,
-                )
-                line += f" -> {display(written)}"
-        except (OSError, ValueError) as error:
-            failures += 1
-            _complain(error)
-            continue
-        print(line)
-    if failures and len(photos) > 1:
-        print(f"{failures} of {len(photos)} photos were not done.", file=sys.stderr)
+        return complain(error)
+    photos, clips = ([job for job in jobs if job.is_clip is kind] for kind in (False, True))
+    failures = process_photos(photos, predictor, arguments, find_triangles)
+    if clips:
+        from smpler.clips import process_clips  # here, as no photo needs it
+
+        failures += process_clips(clips, predictor, arguments, find_triangles)
+    if failures and len(jobs) > 1:
+        what = "photos" if not clips else "photos and clips"
+        print(f"{failures} of {len(jobs)} {what} were not done.", file=sys.stderr)
     return 2 if failures else 0
 
 
-def summary(people: Sequence[PersonResult]) -> str:
-    """Say in a few words who was found in a photo, and how good the answer is."""
-    count = "1 person" if len(people) == 1 else f"{len(people)} people"
-    if not people:
-        return count
-    qualities = ", ".join(
-        f"{person.quality:.2f}{' (low)' if person.quality < LOW_QUALITY else ''}"
-        for person in people
-    )
-    refused = [str(person.person) for person in people if person.fit in ("refused", "no landmarks")]
-    note = f"; not fitted: {', '.join(refused)}" if refused else ""
-    lens = f"focal length {people[0].focal_length:.0f} px ({people[0].focal_length_source})"
-    return f"{count}, quality {qualities}, {lens}{note}"
+def find_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """Return what is to be done: of several processes, by this one.
+
+    Raises:
+        ValueError: a folder holds nothing that can be read.
+    """
+    if arguments.webcam is not None:
+        return [Job(Path(f"webcam{arguments.webcam}"), f"webcam{arguments.webcam}", True)]
+    if arguments.fps is None:
+        paths = find_photos(arguments.photos, videos=True)
+    else:  # a folder is the frames of one clip
+        paths = list(dict.fromkeys(arguments.photos))
+    clips = [path.is_dir() or is_video(path) for path in paths]
+    jobs = [Job(*job) for job in zip(paths, output_names(paths), clips, strict=True)]
+    for flag in ("start", "stop", "every", "meshes", "resume"):
+        if getattr(arguments, flag) != FLAGS_OF_CLIPS[flag] and not any(clips):
+            raise ValueError(f"--{flag} is for clips, but no video or folder with --fps is given.")
+    if arguments.bbox and any(clips):
+        raise ValueError("--bbox is for photos; people of a clip are found and followed.")
+    return jobs[launched_rank() :: launched_processes()]
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -118,12 +122,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         The flags, and as `photos` every photo and folder that was given.
     """
     parser = Parser(
-        description="Estimate the posed 3D body of the people in photos.",
-        epilog="`smpler doctor` says what is present, what is missing and where files belong.",
+        description="Estimate the posed 3D body of the people in photos and videos.",
+        epilog="`smpler doctor` says what is present, what is missing and where files belong; "
+        "`smpler view` shows results in space; `smpler web` is the demo as a page in a browser.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("photos", type=Path, nargs="*", metavar="PHOTO", help="photos, or folders of them")
+    add("photos", type=Path, nargs="*", metavar="PHOTO", help="photos, videos, folders of them")
     add("--img_path", type=Path, help="a photo, or a folder of them" + SAMPLE_HELP)
     add("--device", default="cuda", help="cuda, cuda:1, mps, xpu, cpu; without a GPU, cpu")
     add("--checkpoint", type=Path, help="weights, published or ours; default: the open weights")
@@ -148,11 +153,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--landmarks", choices=list(SIZES), default="full", help=LANDMARKS_HELP)
     add("--focal_length", type=above_zero, help=FOCAL_HELP)
     add("--json_mesh", action="store_true", help="write the mesh into the json as well")
+    add("--batch", type=positive, default=8, help="people of photos who are estimated together")
+    add("--skip_done", action="store_true", help="leave out what has results in --out_dir already")
+    clip = parser.add_argument_group("videos")
+    add = clip.add_argument
+    add("--fps", type=frame_rate, help="frames a second; then a folder is the frames of a clip")
+    add("--webcam", type=whole, metavar="NUMBER", help="record a camera until --stop or Ctrl-C")
+    add("--start", type=weight, default=0.0, help="seconds into the clip")
+    add("--stop", type=above_zero, help="seconds into the clip; default: its end")
+    add("--every", type=positive, default=1, help="take every so manieth frame")
+    add("--meshes", action="store_true", help="write the mesh of every frame into the npz")
+    add("--resume", action="store_true", help="go on with a clip where a run broke off")
     add("--version", action="version", version=f"SMPLer {__version__}")
     arguments = parser.parse_args(argv)
     if arguments.img_path:
         arguments.photos.append(arguments.img_path)
-    if not arguments.photos:
+    if arguments.stop is not None and arguments.stop <= arguments.start:
+        parser.error(f"--stop {arguments.stop:g} is not after --start {arguments.start:g}")
+    if arguments.webcam is not None and (arguments.photos or arguments.fps):
+        parser.error("--webcam takes its own pictures; give no photo, video or --fps beside it")
+    if not arguments.photos and arguments.webcam is None:
         sample = SAMPLES / "im01.png"
         if not sample.is_file():
             parser.error("no photo is given")
@@ -166,6 +186,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ValueError: it is no device that the demo runs on, or it is not there.
     """
+    if name == "cuda" and launched_processes() > 1:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process its own
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -212,8 +234,3 @@ def _box(text: str) -> Box:
 def _print_note(message: Warning | str, *_: object) -> None:
     """Print a warning as one sentence, in the place of `warnings.showwarning`."""
     print(f"Note: {message}", file=sys.stderr)
-
-
-def _complain(error: Exception) -> int:
-    print(f"Error: {error}", file=sys.stderr)
-    return 2

@@ -1,4 +1,4 @@
-"""Which photos the demo takes, and what their results are called."""
+"""Which photos and videos the demo takes, and what their results are called."""
 
 import sys
 import warnings
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from smpler.utils.files.photos import ADVICE, PHOTO_FORMATS, is_readable, open_photo, photo_kind
+from smpler.utils.files.videos import video_kind
 from smpler.utils.paths import display
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -15,17 +16,21 @@ NAMED = 3
 """Of many skipped files, how many are named."""
 
 
-def find_photos(paths: Iterable[Path]) -> list[Path]:
+def find_photos(paths: Iterable[Path], videos: bool = False) -> list[Path]:
     """Return the photos, and those of each folder in order of their names; each photo once.
 
     Files in a folder are judged by their content. What is skipped is named on stderr.
+
+    Args:
+        paths: photos, and folders of them.
+        videos: take the videos of a folder as well.
 
     Raises:
         ValueError: a folder holds no photo.
     """
     found = []
     for path in paths:
-        found += _photos_of(path) if path.is_dir() else [path]
+        found += _photos_of(path, videos) if path.is_dir() else [path]
     once: dict[Path, Path] = {}
     for path in found:
         once.setdefault(path.absolute(), path)
@@ -53,11 +58,19 @@ def output_names(photos: Sequence[Path]) -> list[str]:
     return names
 
 
-def _photos_of(folder: Path) -> list[Path]:
+def is_video(path: Path) -> bool:
+    """Say whether a path is a file whose first bytes are a video's."""
+    try:
+        return path.is_file() and bool(video_kind(path))
+    except OSError:  # no permission; reading it will say so
+        return False
+
+
+def _photos_of(folder: Path, videos: bool) -> list[Path]:
     """Return the photos in a folder by name, and say what else is there."""
     photos, unreadable, others = [], defaultdict(list), []
     for path in sorted(folder.iterdir()):
-        kind = _kind_in_folder(path)
+        kind = "photo" if videos and is_video(path) else _kind_in_folder(path)
         if kind == "photo":
             photos.append(path)
         elif kind:
@@ -74,7 +87,7 @@ def _photos_of(folder: Path) -> list[Path]:
         content = f": {'; '.join(skipped)}" if skipped else ""
         raise ValueError(
             f"{display(folder)} holds no photo that can be read, such as JPEG, PNG, WebP, BMP, "
-            f"TIFF or GIF{content}."
+            f"TIFF or GIF{', and no video' if videos else ''}{content}."
         )
     for reason in skipped:
         print(f"Note: {display(folder)}: skipped {reason}.", file=sys.stderr)

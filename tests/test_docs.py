@@ -10,7 +10,9 @@ import pytest
 
 import main
 from smpler import command
+from smpler.utils.image import read_image
 from smpler.utils.paths import ROOT
+from smpler.video.drawing import encode
 
 MAX_NOT_RUN = 3
 """Blocks of Python that may say why no test runs them."""
@@ -43,10 +45,17 @@ def python_blocks(name: str) -> list[tuple[str | None, int, str]]:
 WITH_PYTHON = [name for name in GUIDES if python_blocks(name)]
 
 
+def film(path, photo):
+    """Write a clip that shows a photo for three frames."""
+    with open(path, "wb") as file:
+        encode([photo] * 3, 10.0, file)
+
+
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_python_in_the_guides_runs(name, tmp_path, monkeypatch):
     for photo in ("photo.jpg", "im01.png"):
         shutil.copy(ROOT / "samples" / "im01.png", tmp_path / photo)
+    film(tmp_path / "clip.mp4", read_image(ROOT / "samples" / "im01.png"))
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "guide"}  # one for a guide: later blocks go on from earlier ones
     for reason, line, code in python_blocks(name):
@@ -131,6 +140,16 @@ def test_output_guide_lists_the_flags_of_the_demo(capsys):
     table = GUIDES["docs/output.md"].split("## Flags")[1].split("\n\n")[0]
     named = set(re.findall(r"`(--[\w-]+)`", table))
     assert named == flags_of(command.main, capsys) - {"--help", "--version"}
+
+
+@pytest.mark.parametrize("name", ["view", "web"])
+def test_viewing_guide_lists_the_flags_of_view_and_web(name, capsys):
+    section = GUIDES["docs/viewing.md"].split(f"## smpler {name}\n")[1].split("\n## ")[0]
+    named = set(
+        re.findall(r"^\|[^|]*?`(--[\w-]+)`(?:, `(--[\w-]+)`)?", section, flags=re.MULTILINE)
+    )
+    flags = flags_of(lambda arguments: command.main([name, *arguments]), capsys)
+    assert {flag for pair in named for flag in pair if flag} == flags - {"--help"}
 
 
 def test_commands_of_main_in_the_texts_are_accepted():

@@ -152,7 +152,7 @@ def test_hub_loads_the_checkout_that_it_is_given_even_beside_another_smpler(
     assert run(sys.executable, "-c", program, cwd=place).splitlines()[-2:] == PREDICTED
 
 
-@pytest.mark.parametrize("name", ["models", "datasets", "utils", "training"])
+@pytest.mark.parametrize("name", ["models", "datasets", "utils", "training", "video", "apps"])
 def test_our_folders_are_packages_under_one_name_only(name):
     said = run(sys.executable, "-c", f"import {name}", cwd=ROOT, code=1)
     assert f"ImportError: Import this package as smpler.{name}" in said
@@ -164,16 +164,34 @@ def test_our_folders_are_packages_under_one_name_only(name):
 def test_the_list_of_packages_is_the_tree():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {path.rpartition("/")[0] for path in python_files()}
+    rooms = ("smpler", "models", "datasets", "training", "utils", "video", "apps")
     packages = {
         "smpler" if folder == "smpler" else f"smpler.{folder.replace('/', '.')}"
         for folder in folders
-        if folder.split("/")[0] in ("smpler", "models", "datasets", "training", "utils")
+        if folder.split("/")[0] in rooms
     }
     listed = set(settings["packages"]) - {"smpler.meta_data", "smpler.pretrained"}
     assert listed == packages
     for package, names in settings["package-data"].items():
         for name in names:
             assert (ROOT / settings["package-dir"][package] / name).is_file(), name
+
+
+def test_the_docker_image_gets_every_package_and_its_data():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    let_in = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    folders = set(settings["package-dir"].values()) - {"datasets", "meta_data", "pretrained"}
+    data = {
+        f"{settings['package-dir'][package]}/{name}"
+        for package, names in settings["package-data"].items()
+        for name in names
+    }
+    needed = folders | data | {"datasets/*.py", "datasets/engine", "pyproject.toml", "setup.py"}
+    assert needed <= let_in, needed - let_in
+    missing = [name for name in let_in if not list(ROOT.glob(name))]
+    assert not missing, missing
 
 
 def test_public_names_are_imported_when_they_are_used():

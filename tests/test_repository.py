@@ -32,7 +32,8 @@ def test_the_map_names_every_file_and_each_exists():
     missing = [name for name in named if not (ROOT / name).is_file()]
     missing += [name for name in folders if not (ROOT / name).is_dir()]
     assert not missing, missing
-    rooms = ("models/", "utils/", "datasets/", "training/", "smpler/", "scripts/", "benchmarks/")
+    rooms = ("models/", "utils/", "datasets/", "training/", "video/", "smpler/", "scripts/")
+    rooms += ("apps/", "benchmarks/")
     code = {name for name in tracked() if name.endswith((".py", ".sh"))}
     code = {name for name in code if not name.endswith("__init__.py")}
     code = {name for name in code if name.startswith(rooms) or "/" not in name}

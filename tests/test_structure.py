@@ -15,8 +15,8 @@ from smpler.utils.geometry import project
 from smpler.utils.paths import ROOT
 from tests.support.repository import python_files
 
-LAYERS = {"utils": 0, "models": 1, "datasets": 1, "video": 2, "training": 2, "smpler": 3, "apps": 3}
-LAYERS |= {"main": 4, "demo": 4, "hubconf": 4, "scripts": 4, "benchmarks": 5, "tests": 6}
+LAYERS = {"utils": 0, "models": 1, "datasets": 1, "video": 2, "training": 2, "apps": 3, "smpler": 4}
+LAYERS |= {"main": 5, "demo": 5, "hubconf": 5, "scripts": 5, "benchmarks": 6, "tests": 7}
 """A module imports those of its own room, and of rooms with a smaller number."""
 MAX_FILES = defaultdict(lambda: 15, benchmarks=20)
 MAX_LINES = 350
@@ -29,7 +29,7 @@ SAME_LINES = 20
 def module_name(path: str) -> str:
     """Return the name under which a file is imported."""
     name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    inside = name.split(".")[0] in ("models", "datasets", "utils", "training", "video")
+    inside = name.split(".")[0] in ("models", "datasets", "utils", "training", "video", "apps")
     return f"smpler.{name}" if inside else name
 
 

@@ -7,25 +7,28 @@ which leaves the mesh out unless it is asked for. docs/output.md lists them for 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, UInt8
 
-from smpler.utils import mesh_files
 from smpler.utils.drawing.overlay import PlacedBody, place_body, write_overlay
 from smpler.utils.drawing.rasterizer import rasterize
 from smpler.utils.drawing.visualize import MESH_COLOR, Color, Rasterizer, palette, side_view
-from smpler.utils.geometry import vertex_normals
+from smpler.utils.files.meshes import Part, PhotoCamera, glb, obj
+from smpler.utils.files.skinned import SkinnedPart, skinned_glb
+from smpler.utils.files.whole import write_bytes_whole, write_whole
+from smpler.utils.geometry import CAMERA_TO_Y_UP
 from smpler.utils.image import write_image
+from smpler.utils.rig import Motion, Rig, normals_of
 
 SCHEMA = "smpler-person/2"
 MESH_FIELDS = ("vertices", "faces")
 """What the json leaves out unless it is asked for."""
-CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
-"""From the camera's frame (y down, z away) to a viewer's (y up, facing +z): half a turn about x."""
+NOT_WRITTEN = ("rig",)
+"""Fields of `PersonResult` that are no keys of npz and json."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,21 @@ class PersonResult:
     """As `joints_confidence`."""
     keypoint_names: tuple[str, ...]
     """Names of the 14 keypoints."""
+    rig: Rig | None = field(default=None, repr=False)
+    """The body at rest in the person's shape, and its joints: with it a glb can be posed anew;
+    without it a glb is a mesh."""
 
     def to_dict(self) -> dict:
-        """Return the fields that have a value, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the fields that have a value, by name, without the rig."""
+        names = [field.name for field in fields(self) if field.name not in NOT_WRITTEN]
+        values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
+
+    @cached_property
+    def _rest_mesh(self) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, "v 3"]]:
+        """Vertices and normals that the rig bends into the person's mesh."""
+        assert self.rig is not None
+        return self.rig.unposed(self.vertices, self.rotmat)
 
     def save(
         self,
@@ -213,7 +226,7 @@ def place_person(person: PersonResult, color: Color = MESH_COLOR) -> PlacedBody:
 def save_npz(path: Path, person: PersonResult) -> None:
     """Write all fields as arrays; `numpy.load` reads them without pickle."""
     arrays = {key: np.asarray(value) for key, value in person.to_dict().items()}
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def save_json(path: Path, person: PersonResult, mesh: bool = False) -> None:
@@ -226,18 +239,20 @@ def save_json(path: Path, person: PersonResult, mesh: bool = False) -> None:
     """
     left_out = () if mesh else MESH_FIELDS
     content = {key: _plain(x) for key, x in person.to_dict().items() if key not in left_out}
-    path.write_text(json.dumps(content))
+    write_bytes_whole(path, json.dumps(content).encode())
 
 
 def save_mesh(path: Path, person: PersonResult, color: Color = MESH_COLOR) -> None:
-    """Write the posed mesh as .obj or .glb: metres, y up, facing +z when it faces the camera.
+    """Write the posed body as .obj or .glb: metres, y up, facing +z when it faces the camera.
 
-    The origin is SMPL's own. Only the .glb has a name, `person_N`, and a colour.
+    The origin is SMPL's own. Only the .glb has a name, `person_N`, a colour and, when the person
+    has a rig, a skeleton in the person's pose.
     """
     if path.suffix == ".obj":
-        path.write_text(mesh_files.obj(person.vertices * CAMERA_TO_Y_UP, person.faces))
+        text = obj(person.vertices * CAMERA_TO_Y_UP, person.faces)
+        write_bytes_whole(path, text.encode())
         return
-    path.write_bytes(mesh_files.glb([_part(person, color)]))
+    write_bytes_whole(path, _glb([person], [color]))
 
 
 def save_scene(path: Path, people: Sequence[PersonResult], colors: Sequence[Color]) -> None:
@@ -248,20 +263,38 @@ def save_scene(path: Path, people: Sequence[PersonResult], colors: Sequence[Colo
     """
     first = people[0]
     width, height = first.image_size.tolist()
-    parts = []
-    for person, color in zip(people, colors, strict=True):
-        x, y, z = (person.translation * CAMERA_TO_Y_UP).tolist()
-        parts.append(replace(_part(person, color), translation=(x, y, z)))
-    camera = mesh_files.PhotoCamera(first.focal_length, (width, height))
-    path.write_bytes(mesh_files.glb(parts, camera))
+    camera = PhotoCamera(first.focal_length, (width, height))
+    write_bytes_whole(path, _glb(people, colors, camera))
 
 
-def _part(person: PersonResult, color: Color) -> mesh_files.Part:
-    """Return a person's mesh at SMPL's own origin, y up."""
+def _glb(
+    people: Sequence[PersonResult], colors: Sequence[Color], camera: PhotoCamera | None = None
+) -> bytes:
+    """Return people as a .glb file, placed before the camera, or at SMPL's origin without one."""
+    places = [(0.0, 0.0, 0.0)] * len(people)
+    if camera is not None:
+        places = [tuple((person.translation * CAMERA_TO_Y_UP).tolist()) for person in people]
+    if any(person.rig is None for person in people):
+        drawn = zip(people, colors, places, strict=True)
+        return glb([_part(person, color, place) for person, color, place in drawn], camera)
+    drawn = zip(people, colors, places, strict=True)
+    return skinned_glb([_skinned(person, color, place) for person, color, place in drawn], camera)
+
+
+def _part(person: PersonResult, color: Color, place: tuple[float, float, float]) -> Part:
+    """Return a person's mesh, y up."""
     corners = person.vertices * CAMERA_TO_Y_UP
-    normals = vertex_normals(torch.from_numpy(corners)[None], torch.from_numpy(person.faces))
+    normals = normals_of(corners, person.faces)
+    return Part(f"person_{person.person}", corners, normals, person.faces, color, place)
+
+
+def _skinned(person: PersonResult, color: Color, place: tuple[float, float, float]) -> SkinnedPart:
+    """Return a person with a rig whose rest mesh the pose bends into the person's own, y up."""
+    rig = person.rig
+    assert rig is not None
+    motion = Motion.of(person.rotmat[None], rig.joints[:1])
     name = f"person_{person.person}"
-    return mesh_files.Part(name, corners, normals[0].numpy(), person.faces, color)
+    return SkinnedPart(name, rig, *person._rest_mesh, motion, color, translation=place)
 
 
 def _plain(value):

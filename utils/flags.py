@@ -34,6 +34,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Return a number of a port, 0 to 65535."""
+    if whole(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; ports go from 0 to 65535")
+    return int(text)
+
+
 def weight(text: str) -> float:
     """Return a finite number from 0."""
     try:
@@ -49,6 +56,13 @@ def above_zero(text: str) -> float:
     """Return a finite number above 0."""
     if not weight(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return float(text)
+
+
+def frame_rate(text: str) -> float:
+    """Return frames a second, 0.1 to 1000."""
+    if not 0.1 <= weight(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 0.1 to 1000 frames a second")
     return float(text)
 
 

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+CAMERA_TO_Y_UP = np.array([1.0, -1.0, -1.0])
+"""From the camera's frame (y down, z away) to a viewer's (y up, facing +z): half a turn about x."""
+
 
 def axis_angle_to_rotmat(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
     """Rotation matrices of axis-angle vectors in radians (Rodrigues' formula).
@@ -25,11 +28,11 @@ def axis_angle_to_rotmat(axis_angle: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n
     return identity + sine * skew + versine * (skew @ skew)
 
 
-def rotmat_to_axis_angle(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 3"]:
-    """Axis-angle vectors in radians, no longer than pi, of rotation matrices.
+def rotmat_to_quaternion(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 4"]:
+    """Unit quaternions x, y, z, w of rotation matrices, w >= 0.
 
-    By way of the quaternion that fits the matrix best, the eigenvector of Bar-Itzhack (J. Guidance,
-    Control, and Dynamics 23(6), 2000): as exact near 0 and pi as elsewhere.
+    The quaternion that fits the matrix best, the eigenvector of Bar-Itzhack (J. Guidance, Control,
+    and Dynamics 23(6), 2000): as exact near 0 and pi as elsewhere.
     """
     m = np.moveaxis(np.asarray(rotmat, np.float64), (-2, -1), (0, 1))
     trace = m[0, 0] + m[1, 1] + m[2, 2]
@@ -39,8 +42,13 @@ def rotmat_to_axis_angle(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndar
     fit[:3, 3] = fit[3, :3] = skew
     fit[3, 3] = trace
     _, vectors = np.linalg.eigh(np.moveaxis(fit, (0, 1), (-2, -1)))
-    quaternion = vectors[..., -1]  # of the largest eigenvalue: x, y, z, w
-    quaternion = np.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+    quaternion = vectors[..., -1]  # of the largest eigenvalue
+    return np.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+
+
+def rotmat_to_axis_angle(rotmat: Float[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 3"]:
+    """Axis-angle vectors in radians, no longer than pi, of rotation matrices."""
+    quaternion = rotmat_to_quaternion(rotmat)
     xyz, w = quaternion[..., :3], quaternion[..., 3:]
     sine = np.linalg.norm(xyz, axis=-1, keepdims=True)
     # sin(t / 2) vanishes with the angle t, whose vector is then 2 * xyz

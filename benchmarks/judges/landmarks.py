@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from scripts.build.blazepose import TFLITE, TFLITE_SHA256
 from scripts.build.tflite import WHEEL
 from scripts.build.wheels import read_from_wheel
-from smpler.models.detectors import Landmarks
+from smpler.models.detectors import Landmarks, Look
 from smpler.models.detectors.landmarks import SEEN, find_landmarks
 from smpler.models.detectors.person import (
     BOX_PER_RADIUS,
@@ -102,15 +102,19 @@ class LandmarkJudge:
         radius: float,
     ) -> Landmarks | None:
         """Return the joints of someone whose place is known, see `find_landmarks`."""
-        return find_landmarks(self._run, image, hip, up, radius, SEEN)
+        return find_landmarks(self._run_all, [Look(image, hip, up, radius)], SEEN)[0]
 
-    def _run(self, crop: UInt8[np.ndarray, "256 256 3"]) -> tuple[np.ndarray, float]:
+    def _run_all(self, views: UInt8[np.ndarray, "b 256 256 3"]) -> tuple[np.ndarray, np.ndarray]:
+        values, scores = zip(*map(self._run, views), strict=True)
+        return np.stack(values), np.array(scores)
+
+    def _run(self, view: UInt8[np.ndarray, "256 256 3"]) -> tuple[np.ndarray, float]:
         """Return x, y [pixels of the view], z, visibility, presence (39, 5), and the score."""
         inputs, outputs = (
             self.interpreter.get_input_details(),
             self.interpreter.get_output_details(),
         )
-        self.interpreter.set_tensor(inputs[0]["index"], crop[None].astype(np.float32) / 255)
+        self.interpreter.set_tensor(inputs[0]["index"], view[None].astype(np.float32) / 255)
         self.interpreter.invoke()
         values, score = (self.interpreter.get_tensor(output["index"]) for output in outputs[:2])
         return values.reshape(-1, 5).astype(np.float64), float(score[0, 0])

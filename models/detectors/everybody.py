@@ -68,28 +68,48 @@ class EverybodyDetector:
             score_threshold: of the group's detector; the other one has its own.
             max_people: how many at most.
         """
-        longer = max(image.shape[:2])
-        least = MIN_LENGTH * max(1.0, longer / PHOTO_SIDE)
+        large = self._large(image, score_threshold)
+        boxes = [person.box for person in large]
         people = [
             person
-            for person in self.group.detect(image, score_threshold)
-            if max(person.box[2:]) >= least
-        ]
-        boxes = [person.box for person in people]
-        people = [
-            person
-            for person in people
+            for person in large
             if person.score >= CERTAIN or self._recognises(image, person.box, boxes)
         ]
         boxes = [person.box for person in people]
         people += [
             square
-            for square in self.close_up.detect(image)
-            if square.box[2] >= least
-            and not any(is_same(square, one) for one in people)
-            and self._recognises(image, square.box, boxes)
+            for square in self._close_ups(image, people)
+            if self._recognises(image, square.box, boxes)
         ]
         return sorted(people, key=lambda person: -person.score)[:max_people]
+
+    def candidates(
+        self, image: UInt8[np.ndarray, "h w 3"], close_ups: bool = True
+    ) -> list[Detection]:
+        """Return who may be in an RGB photo, whether the landmark detector recognises them or not.
+
+        Args:
+            image: the photo.
+            close_ups: let the second detector look as well, which takes longer.
+        """
+        people = self._large(image, SCORE_THRESHOLD)
+        return people + (self._close_ups(image, people) if close_ups else [])
+
+    def _large(self, image: UInt8[np.ndarray, "h w 3"], score_threshold: float) -> list[Detection]:
+        """Return whom the group's detector sees, if they are large enough."""
+        found = self.group.detect(image, score_threshold)
+        return [person for person in found if max(person.box[2:]) >= least_length(image)]
+
+    def _close_ups(
+        self, image: UInt8[np.ndarray, "h w 3"], people: Sequence[Detection]
+    ) -> list[Detection]:
+        """Return whom the second detector alone sees."""
+        return [
+            square
+            for square in self.close_up.detect(image)
+            if square.box[2] >= least_length(image)
+            and not any(is_same(square, one) for one in people)
+        ]
 
     def _recognises(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box, others: Sequence[Box]
@@ -101,6 +121,11 @@ class EverybodyDetector:
         middle = zoom * (np.array([x + width / 2, y + height / 2]) - corner)
         up, radius = np.array([0.0, -1.0]), zoom * max(width, height) / 2
         return self.landmarks.find(part, middle, up, radius) is not None
+
+
+def least_length(image: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Return how long the box of someone must be to be estimated, pixels of a photo."""
+    return MIN_LENGTH * max(1.0, max(image.shape[:2]) / PHOTO_SIDE)
 
 
 def is_same(square: Detection, person: Detection) -> bool:

@@ -21,7 +21,7 @@ from smpler.models.backbones.blazepose import (
     NUM_LANDMARKS,
     LandmarkSize,
 )
-from smpler.models.detectors import Landmarks
+from smpler.models.detectors import Landmarks, Look
 from smpler.models.detectors.blazepose import PersonLandmarks
 from smpler.models.weights.files import read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
@@ -62,46 +62,61 @@ SIZES = {
 }
 """Variants of the network, and their shipped weights."""
 
-Network = Callable[[UInt8[np.ndarray, "256 256 3"]], tuple[Float[np.ndarray, "39 5"], float]]
-"""From an RGB view to the landmarks (x, y in its pixels, z, logits of visibility and of being
-inside), and the probability that it shows a person."""
-PairNetwork = Callable[
-    [UInt8[np.ndarray, "2 256 256 3"]],
-    tuple[Float[np.ndarray, "2 39 5"], Float[np.ndarray, "2"]],
+Network = Callable[
+    [UInt8[np.ndarray, "b 256 256 3"]],
+    tuple[Float[np.ndarray, "b 39 5"], Float[np.ndarray, "b"]],
 ]
-"""The same of a view and its mirror image."""
+"""From RGB views to the landmarks (x, y in their pixels, z, logits of visibility and of being
+inside), and the probabilities that they show a person."""
 
 
 def find_landmarks(
     network: Network,
-    image: UInt8[np.ndarray, "h w 3"],
-    hip: Float[np.ndarray, "2"],
-    up: Float[np.ndarray, "2"],
-    radius: float,
+    looks: Sequence[Look],
     names: Sequence[str],
-    pair: PairNetwork | None = None,
-) -> Landmarks | None:
-    """Return where someone has what `names` lists, see `LandmarkDetector.find`.
+    num_looks: int = NUM_LOOKS,
+    mirror: bool = False,
+) -> list[Landmarks | None]:
+    """Return where people have what `names` lists; None for those whom the network does not see.
 
-    With `pair`, the last look is averaged with that at its mirror image.
+    Args:
+        network: sees the views of all people together.
+        looks: where each person is.
+        names: of landmarks.
+        num_looks: each but the first is cut by the landmarks of the one before.
+        mirror: average the last look with that at its mirror image.
     """
-    for look in range(NUM_LOOKS):
-        view = view_matrix(hip, up, VIEW_PER_RADIUS * radius)
-        if pair is None or look < NUM_LOOKS - 1:
-            values, score = network(cut(image, view))
-        else:
-            views = np.stack([cut(image, view), cut(image, mirror_matrix(view))])
-            (plain, of_mirror), scores = pair(views)
-            values, score = averaged(plain, of_mirror), float(scores.mean())
-        if score < MIN_SCORE:
-            return None
-        back = cv2.invertAffineTransform(view)
-        places = values[:, :2] @ back[:, :2].T + back[:, 2]
-        hip, up = places[HIP_CENTER], places[CIRCLE] - places[HIP_CENTER]
-        radius = float(np.linalg.norm(up))
+    found: list[Landmarks | None] = [None] * len(looks)
+    left = {number: (look.hip, look.up, look.radius) for number, look in enumerate(looks)}
     chosen = [LANDMARK_NUMBERS[name] for name in names]
-    visibility = 1 / (1 + np.exp(-values[chosen, 3]))
-    return Landmarks(places[chosen], visibility, score)
+    for round_ in range(num_looks):
+        if not left:
+            break
+        maps = [view_matrix(hip, up, VIEW_PER_RADIUS * radius) for hip, up, radius in left.values()]
+        images = [looks[number].image for number in left]
+        views = [cut(image, view) for image, view in zip(images, maps, strict=True)]
+        is_last = round_ == num_looks - 1
+        if mirror and is_last:
+            views += [cut(x, mirror_matrix(view)) for x, view in zip(images, maps, strict=True)]
+        values, scores = network(np.stack(views))
+        if mirror and is_last:
+            pairs = zip(*np.split(values, 2), strict=True)
+            values = np.stack([averaged(plain, of_mirror) for plain, of_mirror in pairs])
+            scores = scores.reshape(2, -1).mean(axis=0)
+        for (number, view), points, score in zip(
+            zip(list(left), maps, strict=True), values, scores.tolist(), strict=True
+        ):
+            if score < MIN_SCORE:
+                del left[number]
+                continue
+            back = cv2.invertAffineTransform(view)
+            places = points[:, :2] @ back[:, :2].T + back[:, 2]
+            hip, top = places[HIP_CENTER], places[CIRCLE]
+            left[number] = hip, top - hip, float(np.linalg.norm(top - hip))
+            if is_last:
+                visibility = 1 / (1 + np.exp(-points[chosen, 3]))
+                found[number] = Landmarks(places[chosen], visibility, score, hip, top)
+    return found
 
 
 def averaged(
@@ -222,14 +237,15 @@ class BlazePoseLandmarkDetector(nn.Module):
         radius: float,
     ) -> Landmarks | None:
         """Return the landmarks of someone whose place is known, see `LandmarkDetector.find`."""
-        pair = self._look_at if self.two_looks else None
-        return find_landmarks(self._look, image, hip, up, radius, self.names, pair)
+        return self.find_all([Look(image, hip, up, radius)])[0]
 
-    def _look(
-        self, view: UInt8[np.ndarray, "256 256 3"]
-    ) -> tuple[Float[np.ndarray, "39 5"], float]:
-        values, scores = self._look_at(view[None])
-        return values[0], float(scores[0])
+    def find_all(self, looks: Sequence[Look]) -> list[Landmarks | None]:
+        """Return the landmarks of several people; the network sees their views together."""
+        return find_landmarks(self._look_at, looks, self.names, NUM_LOOKS, self.two_looks)
+
+    def follow(self, looks: Sequence[Look]) -> list[Landmarks | None]:
+        """Return the landmarks of people whose place is known well, by one look at each."""
+        return find_landmarks(self._look_at, looks, self.names, 1, self.two_looks)
 
     @torch.no_grad()
     def _look_at(

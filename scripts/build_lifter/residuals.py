@@ -20,7 +20,7 @@ from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import LANDMARK_NAMES, BlazePoseLandmarkDetector
 from smpler.models.landmark_points import FRAMES, landmark_points
 from smpler.models.lifter import TRUNK, Sight, sight, turned
-from smpler.models.observation import PERSON_PER_SKELETON
+from smpler.models.detectors.search import PERSON_PER_SKELETON
 from smpler.models.smpl import SMPL
 from smpler.utils.joints import SMPL_NAMES, mirrored
 

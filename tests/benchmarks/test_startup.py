@@ -15,6 +15,9 @@ NEEDLESS = {
     "yaml",
     "smpler.datasets",
     "safetensors.tensorflow",
+    "smpler.apps",
+    "viser",
+    "gradio",
 }
 
 

@@ -19,6 +19,7 @@ from smpler.models.observation import (
     shows_one_person,
     with_the_estimates_sides,
 )
+from smpler.models.placement import Group
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.isolation import MAX_SIDE
 from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES, mirrored
@@ -49,7 +50,7 @@ class Detector:
 
 def look(smpl, detector, photo=DARK, windows=(WINDOW,), boxes=(BOX,), others=()) -> Observation:
     people = standing(smpl, people=len(windows)).estimate
-    return observe(people, photo, windows, boxes, detector, others)
+    return observe(people, [Group(photo, windows, boxes, others, 300.0)], detector)
 
 
 def test_landmarks_outside_the_photo_are_neither_seen_nor_followed(smpl):
@@ -138,7 +139,7 @@ def test_landmarks_come_back_to_the_photo_from_a_bounded_copy(smpl, enlarged):
         return Landmarks((places - [corner, 0]) * zoom, np.ones(15), 1.0)
 
     detector.find = find
-    seen = observe(people.estimate, photo, [window], [box], detector)
+    seen = observe(people.estimate, [Group(photo, [window], [box], [], 300.0)], detector)
     error = (seen.evidence.places - points_2d(people, FITTED)).abs().max().item()
     assert error < 1e-3, error
 
@@ -180,13 +181,13 @@ def test_one_body_seen_for_two_people_is_that_whose_box_it_fills_and_is_looked_f
     beside = np.array([170.0, 40.0]) + rng.random((15, 2)) * [80, 230]
     detector = Crowd(body, beside)
     detector.visibility = np.ones(15)
-    people = standing(smpl).estimate
-    seen = observe(people, photo, windows, [small, large], detector)
+    people, group = standing(smpl).estimate, Group(photo, windows, [small, large], [], 300.0)
+    seen = observe(people, [group], detector)
     assert seen.hidden == {1: 0}
     found = [w.to_photo(p.numpy()) for w, p in zip(windows, seen.evidence.places, strict=True)]
     assert np.abs(found[0] - body).max() < 1e-3 and np.abs(found[1] - beside).max() < 1e-3
     # nobody beside: then nothing is followed
-    seen = observe(people, photo, windows, [small, large], Crowd(body, body))
+    seen = observe(people, [group], Crowd(body, body))
     assert seen.presence.tolist() == [1, 0] and not seen.evidence.weights[1].any()
 
 

@@ -237,7 +237,7 @@ def test_backends_give_the_same_people(monkeypatch):
     photo, windows = read_image(SAMPLES / "im05.jpg"), [CropWindow(0, 0, 90, 90)]
     assert with_backend(model, "eager") is model
     fused = with_backend(model, "fused")
-    expected, found = (Predictor(m).estimate(photo, windows) for m in (model, fused))
+    expected, found = (Predictor(m).look(photo, windows).people.estimate for m in (model, fused))
     error = (expected.vertices - found.vertices).abs().max().item()
     assert 0 < error < 1e-4, error
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import trimesh
 
-from smpler import command
+from smpler import command, stills
 from smpler.models import predictor
 from smpler.models.predictor import Predictor
 from smpler.models.weights import checkpoint
@@ -20,6 +20,7 @@ from smpler.models.weights.checkpoint import load_model, released_weights
 from smpler.utils.image import CropWindow, read_image
 from smpler.utils.paths import ROOT, SAMPLES
 from tests.support import standin
+from tests.utils.files.test_skinned import SkinnedFile
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_without_weights_it_stops_with_one_sentence(monkeypatch, tmp_path, capsy
 
 def test_init_gives_untrained_parameters(monkeypatch, tmp_path):
     written = []
-    monkeypatch.setattr(command, "save_people", lambda people, *_: written.extend(people) or ROOT)
+    monkeypatch.setattr(stills, "save_people", lambda people, *_: written.extend(people) or ROOT)
     box = ("--bbox", "100,50,200,400")
     assert run("--checkpoint", "init", *box, "--device", "cpu", "--out_dir", tmp_path) == 0
     assert [person.weights for person in written] == ["initial parameters"]
@@ -99,11 +100,12 @@ def test_body_stands_upright_in_photo_and_mesh(results):
     names = person["joint_names"].tolist()
     head, foot = names.index("Head"), names.index("L_Foot")
     assert person["joints_2d"][head, 1] < person["joints_2d"][foot, 1] - 100
-    mesh = trimesh.load(results[0] / "im01_0.glb", force="mesh", process=False)
+    mesh = trimesh.load(results[0] / "im01_0.obj", force="mesh", process=False)
     assert len(mesh.vertices) == len(person["vertices"])
     assert mesh.volume > 0.04, f"{mesh.volume} m^3: inside out or flat"
-    height = np.ptp(mesh.vertices[:, 1])
-    assert 1.4 < height < 2.0, height
+    assert 1.4 < np.ptp(mesh.vertices[:, 1]) < 2.0
+    skinned = SkinnedFile((results[0] / "im01_0.glb").read_bytes()).skinned("person_0", every=40)
+    assert np.abs(skinned - (person["vertices"] * [1, -1, -1])[::40]).max() < 1e-5
 
 
 def test_json_is_the_npz(results):
@@ -269,9 +271,8 @@ def test_several_people_each_get_their_files_and_share_a_scene(quick, tmp_path, 
     assert len(people) == 2 and np.linalg.norm(centers[0] - centers[1]) > 200, centers
     scene = trimesh.load(tmp_path / "im02_scene.glb")
     for number, person in enumerate(people):
-        transform, _ = scene.graph[f"person_{number}"]
-        expected = person["translation"] * [1, -1, -1]
-        assert np.abs(transform[:3, 3] - expected).max() < 1e-4
+        transform, _ = scene.graph[f"person_{number}_skeleton"]
+        assert np.abs(transform[:3, 3] - person["translation"] * [1, -1, -1]).max() < 1e-4
     assert not (tmp_path / "im02_2.npz").exists()
 
 
@@ -280,10 +281,10 @@ def test_a_low_quality_is_said_and_so_is_who_was_not_fitted(capsys):
         SimpleNamespace(person=n, quality=q, fit=f, focal_length=1000.2, focal_length_source="exif")
         for n, (q, f) in enumerate([(0.81, "applied"), (0.123, "refused"), (0.5, "no landmarks")])
     ]
-    assert command.summary(people) == (
+    assert stills.summary(people) == (
         "3 people, quality 0.81, 0.12 (low), 0.50, focal length 1000 px (exif); not fitted: 1, 2"
     )
-    assert command.summary([]) == "0 people"
+    assert stills.summary([]) == "0 people"
 
 
 def test_the_json_holds_the_mesh_when_it_is_asked_for(quick, tmp_path):
@@ -344,6 +345,6 @@ def test_it_mirrors_and_fits_by_default_with_the_open_weights_alone(
         raise ValueError
 
     monkeypatch.setattr(predictor, "describe_weights", lambda _: ("", ""))
-    monkeypatch.setattr(Predictor, "__call__", stop)
+    monkeypatch.setattr(Predictor, "find", stop)
     assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
     assert chosen == [expected]

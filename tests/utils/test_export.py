@@ -15,6 +15,7 @@ from smpler.utils.drawing.visualize import palette
 from smpler.utils.export import (
     CAMERA_TO_Y_UP,
     MESH_FIELDS,
+    NOT_WRITTEN,
     SCHEMA,
     PersonResult,
     place_person,
@@ -25,8 +26,13 @@ from smpler.utils.export import (
     save_scene,
 )
 from smpler.utils.image import read_image
+from smpler.utils.joints import SMPL_NAMES
 from smpler.utils.paths import ROOT
-from tests.utils.test_mesh_files import content_of, linear_to_srgb
+from tests.utils.files.test_meshes import content_of, linear_to_srgb
+from tests.utils.files.test_skinned import SkinnedFile
+from tests.utils.test_rig import BETAS, pose_by_layer, some_pose
+
+KEYS = [field.name for field in fields(PersonResult) if field.name not in NOT_WRITTEN]
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def test_npz_and_json_hold_the_same_keys_and_numbers(person, tmp_path):
     save_json(tmp_path / "p.json", person, mesh=True)
     arrays = np.load(tmp_path / "p.npz", allow_pickle=False)
     content = json.loads((tmp_path / "p.json").read_text())
-    assert set(arrays.files) == set(content) == {field.name for field in fields(PersonResult)}
+    assert set(arrays.files) == set(content) == set(KEYS)
     for key in arrays.files:
         if arrays[key].dtype.kind in "fiu":
             error = np.abs(arrays[key] - np.array(content[key])).max()
@@ -122,7 +128,7 @@ def test_the_docs_list_exactly_the_keys(person):
     page = (ROOT / "docs" / "output.md").read_text()
     section = page.split("<!-- schema -->")[1]
     keys = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
-    assert keys == [field.name for field in fields(PersonResult)]
+    assert keys == KEYS
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb"])
@@ -245,3 +251,26 @@ def test_saving_nobody_is_the_callers_mistake(tmp_path):
     with pytest.raises(AssertionError, match="nobody to save"):
         save_people([], np.zeros((9, 9, 3), np.uint8), tmp_path, "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_person_with_a_rig_is_written_with_a_skeleton_in_their_pose(person, tmp_path):
+    """Skinning by the file gives the mesh of the npz; keys and obj stay as they are."""
+    body, rotmat = open_body(), some_pose(1)
+    vertices, _ = pose_by_layer(body, rotmat, BETAS)
+    changes = {"vertices": vertices[0], "faces": body.faces, "rotmat": rotmat[0], "betas": BETAS}
+    place = np.array([0.3, -0.2, 4.0])
+    posed = replace(person, **changes, translation=place, rig=body.rig(BETAS, detail=False))
+    posed.save(tmp_path, "a")
+    save_scene(tmp_path / "a_scene.glb", [posed, replace(posed, person=1)], palette(2))
+    assert set(np.load(tmp_path / "a_0.npz").files) == set(KEYS)
+    alone = SkinnedFile((tmp_path / "a_0.glb").read_bytes())
+    scene = SkinnedFile((tmp_path / "a_scene.glb").read_bytes())
+    for file, name, there in ((alone, "person_0", 0 * place), (scene, "person_1", place)):
+        expected = ((vertices[0] + there) * CAMERA_TO_Y_UP)[::40]
+        error = np.abs(file.skinned(name, every=40) - expected).max()
+        assert error < 1e-5, (name, error)
+    assert scene.node("photo_camera").camera == 0
+    names = [alone.nodes[joint].name for joint in alone.gltf.skins[0].joints]
+    assert tuple(names) == SMPL_NAMES
+    corners = trimesh.load(tmp_path / "a_0.obj", process=False, maintain_order=True).vertices
+    assert np.abs(corners - vertices[0] * CAMERA_TO_Y_UP).max() < 1e-5

@@ -115,6 +115,7 @@ def draw_bodies(
     bodies: Sequence[PlacedBody],
     rasterizer: Rasterizer = rasterize,
     top: int = 0,
+    samples: int = SUPERSAMPLING,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw bodies over their photo; at each place the nearest is seen, also where two touch.
 
@@ -123,6 +124,7 @@ def draw_bodies(
         bodies: in any order.
         rasterizer: finds the triangles.
         top: first row of the photo.
+        samples: points along a pixel's side; 1 is four times as fast as 2, with rough edges.
     """
     drawn = photo.copy()
     boxes = [_box(body, (0, top), photo.shape[:2]) for body in bodies]
@@ -134,7 +136,7 @@ def draw_bodies(
         for start in range(first, last, rows):
             part = drawn[start : min(start + rows, last), left:right]
             members = [bodies[number] for number in group]
-            _draw_into(part, members, (left, top + start), rasterizer)
+            _draw_into(part, members, (left, top + start), rasterizer, samples)
     return drawn
 
 
@@ -187,12 +189,14 @@ class _Layer:
     place: tuple[slice, slice]
     """Rows and columns of the part."""
     fragments: Fragments
+    samples: int
+    """Points along a pixel's side."""
 
     @property
-    def samples(self) -> tuple[slice, slice]:
+    def points(self) -> tuple[slice, slice]:
         """Rows and columns of its fragments among those of the whole part."""
         rows, columns = (
-            slice(side.start * SUPERSAMPLING, side.stop * SUPERSAMPLING) for side in self.place
+            slice(side.start * self.samples, side.stop * self.samples) for side in self.place
         )
         return rows, columns
 
@@ -208,11 +212,16 @@ class _Layer:
             columns.stop - columns.start,
             self.body.color,
             rasterizer=lambda *_: visible,
+            samples=self.samples,
         )
 
 
 def _rasterize(
-    body: PlacedBody, corner: tuple[int, int], size: tuple[int, ...], rasterizer: Rasterizer
+    body: PlacedBody,
+    corner: tuple[int, int],
+    size: tuple[int, ...],
+    rasterizer: Rasterizer,
+    samples: int,
 ) -> _Layer | None:
     """Find what a body covers of a part of the photo; None when it is elsewhere."""
     left, top, right, bottom = _box(body, corner, size)
@@ -220,13 +229,13 @@ def _rasterize(
         return None
     vertices = (body.vertices - [corner[0] + left, corner[1] + top, 0]).astype(np.float32)
     fragments = rasterizer(
-        torch.from_numpy(vertices * SUPERSAMPLING)[None],
+        torch.from_numpy(vertices * samples)[None],
         torch.from_numpy(body.faces),
-        (bottom - top) * SUPERSAMPLING,
-        (right - left) * SUPERSAMPLING,
+        (bottom - top) * samples,
+        (right - left) * samples,
     )
     place = slice(top, bottom), slice(left, right)
-    return _Layer(replace(body, vertices=vertices), place, fragments)
+    return _Layer(replace(body, vertices=vertices), place, fragments, samples)
 
 
 def _draw_into(
@@ -234,6 +243,7 @@ def _draw_into(
     bodies: Sequence[PlacedBody],
     corner: tuple[int, int],
     rasterizer: Rasterizer,
+    samples: int,
 ) -> None:
     """Draw bodies into a part of the photo, by one depth buffer for all of them.
 
@@ -242,19 +252,20 @@ def _draw_into(
         bodies: in the photo.
         corner: x, y of the part.
         rasterizer: finds the triangles.
+        samples: points along a pixel's side.
     """
     height, width = part.shape[:2]
-    found = [_rasterize(body, corner, (height, width), rasterizer) for body in bodies]
+    found = [_rasterize(body, corner, (height, width), rasterizer, samples) for body in bodies]
     layers = [layer for layer in found if layer is not None]
-    nearest = torch.full((height * SUPERSAMPLING, width * SUPERSAMPLING), torch.inf)
+    nearest = torch.full((height * samples, width * samples), torch.inf)
     owner = torch.full_like(nearest, -1, dtype=torch.int32)
     for number, layer in enumerate(layers):
         depth = layer.fragments.depth[0]
-        owner[layer.samples].masked_fill_(depth < nearest[layer.samples], number)
-        nearest[layer.samples] = torch.minimum(depth, nearest[layer.samples])
+        owner[layer.points].masked_fill_(depth < nearest[layer.points], number)
+        nearest[layer.points] = torch.minimum(depth, nearest[layer.points])
     shown = np.zeros((height, width, 4), np.float32)  # colour weighted by coverage, and coverage
     for number, layer in enumerate(layers):
-        rendered = layer.render(owner[layer.samples] == number)
+        rendered = layer.render(owner[layer.points] == number)
         rendered[..., :3] *= rendered[..., 3:]
         shown[layer.place] += rendered
     covered = shown[..., 3] > 0

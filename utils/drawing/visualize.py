@@ -154,14 +154,18 @@ def render_mesh(
     width: int,
     color: Color = MESH_COLOR,
     rasterizer: Rasterizer = rasterize,
+    samples: int = SUPERSAMPLING,
 ) -> Float[np.ndarray, "{height} {width} 4"]:
-    """Render a mesh: sRGB, not premultiplied, and how much of each pixel it covers."""
+    """Render a mesh: sRGB, not premultiplied, and how much of each pixel it covers.
+
+    Pixels are the means of samples x samples points.
+    """
     corners = torch.from_numpy(np.ascontiguousarray(vertices, dtype=np.float32))
     triangles = torch.from_numpy(np.ascontiguousarray(faces, dtype=np.int64))
-    enlarged = (corners * SUPERSAMPLING)[None]
-    fragments = rasterizer(enlarged, triangles, height * SUPERSAMPLING, width * SUPERSAMPLING)
+    enlarged = (corners * samples)[None]
+    fragments = rasterizer(enlarged, triangles, height * samples, width * samples)
     light = interpolate(fragments, triangles, _light(corners, triangles)[None])
-    mean = F.avg_pool2d(light.permute(0, 3, 1, 2), SUPERSAMPLING)[0].permute(1, 2, 0)
+    mean = F.avg_pool2d(light.permute(0, 3, 1, 2), samples)[0].permute(1, 2, 0)
     diffuse, highlight, alpha = mean.split(1, dim=-1)  # all three weighted by coverage
     linear = (diffuse * torch.tensor(color) ** GAMMA + highlight) / alpha.clamp(min=1e-6)
     return torch.cat([linear.clamp(0, 1) ** (1 / GAMMA), alpha], dim=-1).numpy()
@@ -188,7 +192,8 @@ def _draw_over(
     for start in range(0, int(bottom - top), rows):
         part = image[top:bottom, left:right][start : start + rows]
         placed = shifted - np.array([0, start, 0], np.float32)
-        rendered = render_mesh(placed, faces, *part.shape[:2], color, rasterizer)
+        height, width = part.shape[:2]
+        rendered = render_mesh(placed, faces, height, width, color, rasterizer)
         alpha = rendered[..., 3:]
         mixed = rendered[..., :3] * 255 * alpha + part * (1 - alpha)
         part[:] = np.where(alpha > 0, np.rint(mixed).astype(np.uint8), part)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from benchmarks.multiview import views
 from benchmarks.multiview.views import (
     find_offsets,
     in_step,
@@ -37,31 +36,29 @@ def test_a_camera_that_is_wrong_is_left_out_and_one_that_is_blind_not_missed():
     assert np.isnan(found[5]).all() and not np.isnan(found[4]).any()
 
 
-def test_a_camera_that_was_turned_is_put_right_and_the_others_stay(monkeypatch):
-    monkeypatch.setattr(views, "MAX_OFFSET", 1)
+def test_a_camera_that_was_turned_is_put_right_and_the_others_stay():
     path = np.cumsum(np.random.default_rng(2).normal(0, 0.08, (12, 1, 3)), axis=0)
     moments, seen = [joints(2) + step for step in path], cameras()
     videos = [[view(camera, points) for points in moments] for camera in seen]
-    same, offsets = in_step(videos, seen)
+    same, offsets = in_step(videos, seen, 1)
     assert offsets == [0] * 4 and all(a is b for a, b in zip(same, seen, strict=True))
     turn = cv2.Rodrigues(np.array([0.01, -0.02, 0.005]))[0]
     calibrated = [*seen[:2], replace(seen[2], rotation=turn @ seen[2].rotation), seen[3]]
-    right, offsets = in_step(videos, calibrated)
+    right, offsets = in_step(videos, calibrated, 1)
     assert offsets == [0] * 4
     assert np.abs(right[2].rotation - seen[2].rotation).max() < 1e-4
     assert np.abs(right[2].translation - seen[2].translation).max() < 1e-3
     assert [a is b for a, b in zip(right, calibrated, strict=True)] == [True, True, False, True]
 
 
-def test_late_cameras_are_found_out_and_views_come_with_their_own_joints(monkeypatch):
-    monkeypatch.setattr(views, "MAX_OFFSET", 2)
+def test_late_cameras_are_found_out_and_views_come_with_their_own_joints():
     path = np.cumsum(np.random.default_rng(2).normal(0, 0.05, (17, 1, 3)), axis=0)
     moments, seen, late = [joints(2) + step for step in path], cameras(), [0, 2, -1, 0]
     videos = [
         [view(camera, moments[np.clip(n - by, 0, 16)]) for n in range(17)]
         for camera, by in zip(seen, late, strict=True)
     ]
-    assert find_offsets(videos, seen) == late
+    assert find_offsets(videos, seen, 2) == late
     cases = list(known_views(videos, seen, late))
     assert len(cases) > 24
     for case in cases:

@@ -1,6 +1,7 @@
 """Meshes as Wavefront .obj and binary glTF 2.0 (.glb); tests read them back with trimesh.
 
 trimesh itself takes as long to import as the network takes to run, for two pages of code.
+Meshes that joints move: `smpler.utils.files.skinned`.
 """
 
 import json
@@ -18,7 +19,7 @@ ROUGHNESS = 0.8
 Z_NEAR = 0.05
 """Distance from which on a viewer shows what stands before a camera, metres."""
 # Numbers of the glTF 2.0 specification.
-FLOAT, UNSIGNED_INT = 5126, 5125
+FLOAT, UNSIGNED_INT, UNSIGNED_BYTE = 5126, 5125, 5121
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
 JSON_CHUNK, BINARY_CHUNK = b"JSON", b"BIN\0"
 
@@ -62,31 +63,35 @@ def glb(parts: Sequence[Part], camera: PhotoCamera | None = None) -> bytes:
         parts: at least one.
         camera: becomes the node `photo_camera`; None leaves it out.
     """
-    binary = _Binary()
-    indices = {}
-    for part in parts:
-        if id(part.faces) not in indices:
-            flat = part.faces.astype("<u4").reshape(-1)
-            indices[id(part.faces)] = binary.add(flat, INDEX_BUFFER, UNSIGNED_INT, "SCALAR")
-    meshes = [
-        {"name": part.name, "primitives": [_primitive(binary, part, indices, number)]}
-        for number, part in enumerate(parts)
-    ]
+    binary = Binary()
     content = {
-        "asset": {"version": "2.0", "generator": "SMPLer"},
-        "scene": 0,
-        "scenes": [{"nodes": list(range(len(parts) + (camera is not None)))}],
+        "scenes": [{"nodes": list(range(len(parts)))}],
         "nodes": [
             {"name": part.name, "mesh": number, "translation": list(part.translation)}
             for number, part in enumerate(parts)
         ],
-        "meshes": meshes,
-        "materials": [_material(part) for part in parts],
-        "buffers": [{"byteLength": len(binary.data)}],
-        "bufferViews": binary.views,
-        "accessors": binary.accessors,
+        "meshes": [
+            {"name": part.name, "primitives": [primitive(binary, part, number)]}
+            for number, part in enumerate(parts)
+        ],
+        "materials": [material(part.name, part.color) for part in parts],
     }
+    return container(content, binary, camera)
+
+
+def container(content: dict, binary: "Binary", camera: PhotoCamera | None) -> bytes:
+    """Return a .glb file.
+
+    Args:
+        content: in glTF's words, without the arrays; `scenes` holds one.
+        binary: the arrays.
+        camera: becomes the node `photo_camera`; None leaves it out.
+    """
+    content = {"asset": {"version": "2.0", "generator": "SMPLer"}, "scene": 0} | content
+    content["buffers"] = [{"byteLength": len(binary.data)}]
+    content |= {"bufferViews": binary.views, "accessors": binary.accessors}
     if camera is not None:
+        content["scenes"][0]["nodes"].append(len(content["nodes"]))
         content["nodes"].append({"name": "photo_camera", "camera": 0})
         content["cameras"] = [_camera(camera)]
     text = json.dumps(content).encode()
@@ -103,51 +108,76 @@ def srgb_to_linear(color: Color) -> tuple[float, float, float]:
     return red, green, blue
 
 
-class _Binary:
+class Binary:
     """The arrays of a .glb file, and where each one lies."""
 
     def __init__(self):
         self.data = bytearray()
         self.views: list[dict] = []
         self.accessors: list[dict] = []
+        self._shared: dict[int, tuple[np.ndarray, int]] = {}
 
-    def add(self, array: np.ndarray, use: int, number: int, entry: str, **limits: list) -> int:
-        """Append an array of four-byte numbers; return its number among the accessors.
+    def add(
+        self, array: np.ndarray, number: int, entry: str, use: int | None = None, **limits: list
+    ) -> int:
+        """Append an array whose entries take whole fours of bytes; return its accessor's number.
 
         Args:
             array: its first axis counts the entries.
-            use: VERTEX_BUFFER or INDEX_BUFFER.
-            number: FLOAT or UNSIGNED_INT.
+            number: FLOAT, UNSIGNED_INT or UNSIGNED_BYTE.
             entry: what an entry is, in glTF's words.
-            limits: min and max of the entries, which positions must have.
+            use: VERTEX_BUFFER or INDEX_BUFFER; None for other arrays.
+            limits: min and max of the entries, which positions and times must have.
         """
         place = {"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes}
         accessor = {"bufferView": len(self.views), "componentType": number, "type": entry}
-        self.views.append(place | {"target": use})
+        self.views.append(place if use is None else place | {"target": use})
         self.accessors.append(accessor | {"count": len(array)} | limits)
         self.data += array.tobytes()
         return len(self.accessors) - 1
 
+    def add_once(self, array: np.ndarray, number: int, entry: str, use: int) -> int:
+        """Append an array as `add` does, unless the same one is there already."""
+        if id(array) not in self._shared:
+            kind = {FLOAT: "<f4", UNSIGNED_INT: "<u4", UNSIGNED_BYTE: "u1"}[number]
+            flat = array.reshape(-1) if entry == "SCALAR" else array
+            self._shared[id(array)] = array, self.add(flat.astype(kind), number, entry, use)
+        return self._shared[id(array)][1]
 
-def _primitive(binary: _Binary, part: Part, indices: dict[int, int], material: int) -> dict:
-    """Append a part's vertices and normals; return its mesh in glTF's words."""
-    vertices = part.vertices.astype("<f4")
-    limits = {"min": vertices.min(axis=0).tolist(), "max": vertices.max(axis=0).tolist()}
+    def add_limited(
+        self, array: Float[np.ndarray, "n *k"], entry: str, use: int | None = None
+    ) -> int:
+        """Append numbers in float32, with their limits."""
+        array = array.astype("<f4")
+        lowest, highest = array.min(axis=0), array.max(axis=0)
+        limits = {"min": np.atleast_1d(lowest).tolist(), "max": np.atleast_1d(highest).tolist()}
+        return self.add(array, FLOAT, entry, use, **limits)
+
+
+def primitive(binary: Binary, part: Part, number: int) -> dict:
+    """Append a part's vertices, normals and faces; return its mesh in glTF's words.
+
+    Args:
+        binary: what they are appended to.
+        part: of the mesh.
+        number: of its material.
+    """
+    indices = binary.add_once(part.faces, UNSIGNED_INT, "SCALAR", INDEX_BUFFER)
     attributes = {
-        "POSITION": binary.add(vertices, VERTEX_BUFFER, FLOAT, "VEC3", **limits),
-        "NORMAL": binary.add(part.normals.astype("<f4"), VERTEX_BUFFER, FLOAT, "VEC3"),
+        "POSITION": binary.add_limited(part.vertices, "VEC3", VERTEX_BUFFER),
+        "NORMAL": binary.add(part.normals.astype("<f4"), FLOAT, "VEC3", VERTEX_BUFFER),
     }
-    return {"attributes": attributes, "indices": indices[id(part.faces)], "material": material}
+    return {"attributes": attributes, "indices": indices, "material": number}
 
 
-def _material(part: Part) -> dict:
-    """Return a part's material; glTF's colours are linear."""
+def material(name: str, color: Color) -> dict:
+    """Return a material in glTF's words; its colours are linear."""
     surface = {
-        "baseColorFactor": [*srgb_to_linear(part.color), 1.0],
+        "baseColorFactor": [*srgb_to_linear(color), 1.0],
         "metallicFactor": 0.0,
         "roughnessFactor": ROUGHNESS,
     }
-    return {"name": part.name, "pbrMetallicRoughness": surface}
+    return {"name": name, "pbrMetallicRoughness": surface}
 
 
 def _camera(camera: PhotoCamera) -> dict:

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from smpler.utils.drawing.visualize import palette
-from smpler.utils.mesh_files import Part, PhotoCamera, glb, obj, srgb_to_linear
+from smpler.utils.files.meshes import Part, PhotoCamera, glb, obj, srgb_to_linear
 
 DTYPES = {5126: ("<f4", 4), 5125: ("<u4", 4)}
 WIDTHS = {"SCALAR": 1, "VEC3": 3}
