@@ -45,10 +45,11 @@ DEPTH_SCATTER = 0.2
 """The same of a joint's depth behind the pelvis, metres: a limb shall turn in the image first."""
 PLACE_SCATTER = 0.1
 """The same of the place: of the distance from the camera relative, of shifts in metres."""
-MISFIT = 1.8
+MISFIT = 3.0
 """Landmarks that no likely body reaches are wrong: people whose pull stays above this, in the mean
-over the visible ones, stay as estimated. Of 250 people in photos and videos it is 1.3 at most, but
-5 of one whose left and right landmarks were exchanged, and 8 of one seen through three others."""
+over the visible ones, stay as estimated. Of 250 people in photos and videos it is 1.3 at most, 2.6
+of one who jumps, but 5 of one whose left and right landmarks were exchanged, and 8 of one seen
+through three others."""
 MIN_LANDMARKS = 4
 """A person of whom fewer count is not moved to them as a whole."""
 NUM_REWEIGHTINGS = 5

@@ -4,10 +4,6 @@ A network that regresses bodies from pixels has to be trained on pixels, and ren
 like photos. Landmarks are the same in both, so that a network from landmarks to rotations can be
 trained on motion capture and cameras drawn at random, without a picture (as Martinez et al., "A
 simple yet effective baseline for 3d human pose estimation", ICCV 2017, from 2D joints to 3D ones).
-
-Landmarks are seen along the ray through the person's trunk, in units of the person's size, so that
-neither the place in the photo nor the distance matters; both are given besides, for what they say
-of perspective and of the horizon.
 """
 
 from dataclasses import dataclass, fields
@@ -20,61 +16,38 @@ from torch import Tensor, nn
 
 from smpler.models.detectors.landmarks import LANDMARK_NAMES
 from smpler.models.fitting import Prior
+from smpler.models.landmark_points import NUM_FEATURES, NUM_LANDMARKS, sight
 from smpler.models.observation import SeenLandmarks
-from smpler.models.placement import Pinhole, Placement, rotation_from_axis, see
+from smpler.models.placement import Pinhole, Placement, see
 from smpler.models.smpl import SMPL
 from smpler.models.weights.files import read_arrays
-from smpler.utils.geometry import nearest_rotation, rot6d_to_rotmat
+from smpler.utils.geometry import (
+    axis_angle_to_rotmat,
+    nearest_rotation,
+    rot6d_to_rotmat,
+    rotation_angle,
+)
 from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES, mirrored
 from smpler.utils.paths import PRETRAINED, require
 
-NUM_LANDMARKS = len(LANDMARK_NAMES)
-TRUNK = [LANDMARK_NAMES.index(f"{side}_{name}") for name in ("Shoulder", "Hip") for side in "LR"]
-"""The landmarks whose middle the person is seen along."""
-OTHERS_SHARE = 0.02
-"""Weight of the other landmarks in that middle: they count where the trunk is not known."""
-CHANNELS = 4
-"""Numbers of each landmark: x, y, visibility, and whether it is known."""
-NUM_FEATURES = NUM_LANDMARKS * CHANNELS + 3
-NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.2, 1.0
+NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.18, 1.0
 """How far off the answers of a network that sees pixels are taken to be, standard deviations:
 rotations of joints and of the whole body, radians about each axis, and shape coefficients."""
+UPRIGHT, MAY_BE_UPRIGHT, MAY_STAND = 0.15, 0.25, 0.4
+"""People are upright to so much, radians, unless they seem to lean by more than the second, or
+their knees to be bent by more than the third; cameras are taken to be level."""
+DEPTH_FACTOR, SHAPE_FACTOR = 0.5, 3.0
+"""How far off the fit takes depths and shapes to be, by what the lifter and the network say."""
 LEAST_DEPTH = 0.01
 """A joint's depth is never known better than this, metres; the pelvis' is 0 by definition."""
 SCATTERS = (1e-3, 10.0)
 """Least and largest standard deviation."""
-_LANDMARK_ORDER, _JOINT_ORDER = list(mirrored(LANDMARK_NAMES)), list(mirrored(SMPL_NAMES))
-
-
-@dataclass(frozen=True)
-class Sight:
-    """Landmarks of some people as the lifter gets them."""
-
-    points: Float[Tensor, "b 33 2"]
-    """x / z and y / z about the trunk's middle, in units of `size`; x right, y down; 0 where
-    unknown."""
-    visibility: Float[Tensor, "b 33"]
-    """[0, 1]; 0 where unknown."""
-    known: Float[Tensor, "b 33"]
-    """1 or 0: a landmark that may be another person's is unknown."""
-    size: Float[Tensor, "b"]
-    """Root mean square distance of the known landmarks from the middle, x / z."""
-    ray: Float[Tensor, "b 2"]
-    """Where the person is in the photo: x / z and y / z of the direction that is looked along."""
-
-    def features(self) -> Float[Tensor, "b 135"]:
-        """Return the network's input."""
-        x, y = self.points.unbind(-1)
-        of_each = torch.stack([x, y, self.visibility, self.known], dim=-1)
-        return torch.cat([of_each.flatten(1), self.size.log()[:, None], self.ray], dim=1)
-
-    def mirrored(self) -> "Sight":
-        """Return what a mirror shows."""
-        flip = self.points.new_tensor([-1.0, 1.0])
-        points = self.points[:, _LANDMARK_ORDER] * flip
-        visibility, known = (x[:, _LANDMARK_ORDER] for x in (self.visibility, self.known))
-        return Sight(points, visibility, known, self.size, self.ray * flip)
+KNEES, ANKLES = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle")
+)
+NECK = SMPL_NAMES.index("Neck")
+_JOINT_ORDER = list(mirrored(SMPL_NAMES))
 
 
 @dataclass(frozen=True)
@@ -227,6 +200,8 @@ def combined(
 ) -> Prior:
     """Average a network's answer with the lifted bodies, each by what it is known to be off.
 
+    Who may well stand upright is brought nearer to that, see `upright`.
+
     Args:
         smpl: the body.
         people: the network's answer.
@@ -246,50 +221,40 @@ def combined(
         share = precise / (precise + NETWORK_BETAS**-2)
         betas = torch.lerp(betas, lifted.betas, share)
         beta_scatter = (precise + NETWORK_BETAS**-2).rsqrt()
-    place, pinhole = people.translation, people.pinhole
-    start = see(smpl, nearest_rotation(both), betas, place, pinhole, "skeleton")
-    rotation, depth = (known + seen).rsqrt(), lifted.joint_scatter[..., 1]
+    precise = known + seen
+    rotmat = upright(smpl, nearest_rotation(both), betas, precise[:, 0], whose)
+    start = see(smpl, rotmat, betas, people.translation, people.pinhole, "skeleton")
+    depth = (DEPTH_FACTOR * lifted.joint_scatter[..., 1]).clamp(min=LEAST_DEPTH)
     across, along = lifted.joint_scatter.square().unbind(-1)
     joints = torch.where(whose[:, None], (2 * across + along).sqrt(), torch.nan)
-    return Prior(start, rotation, depth.clamp(min=LEAST_DEPTH), beta_scatter, joints)
+    return Prior(start, precise.rsqrt(), depth, SHAPE_FACTOR * beta_scatter, joints)
 
 
-def sight(
-    slopes: Float[Tensor, "b 33 2"],
-    visibility: Float[Tensor, "b 33"],
-    known: Float[Tensor, "b 33"],
-) -> tuple[Sight, Float[Tensor, "b 3 3"]]:
-    """See landmarks along the ray through the person's trunk; arguments as of `Lifter`.
+def upright(
+    smpl: SMPL,
+    rotmat: Float[Tensor, "b 24 3 3"],
+    betas: Float[Tensor, "b 10"],
+    precise: Float[Tensor, "b"],
+    whose: Bool[Tensor, "b"],
+) -> Float[Tensor, "b 24 3 3"]:
+    """Turn some people towards the vertical, in depth: landmarks say how they lean sideways.
 
-    Returns:
-        The sight, and the rotations from the rays' frames to the camera's.
+    The less so, the farther they lean or bend their knees.
+
+    Args:
+        smpl: the body.
+        rotmat: of the joints, the first in the camera's frame.
+        betas: the shape.
+        precise: inverse of the squared scatter of the whole body's rotation.
+        whose: the others stay as they are.
     """
-    ray = _middle(slopes, known)
-    turn = rotation_from_axis(F.normalize(F.pad(ray, (0, 1), value=1.0), dim=1))
-    return along_axis(turned(slopes, turn), visibility, known, ray), turn
-
-
-def turned(slopes: Float[Tensor, "b n 2"], turn: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n 2"]:
-    """Return x / z and y / z in other frames; the rotations are from these to the slopes' own."""
-    directions = F.pad(slopes, (0, 1), value=1.0) @ turn  # rows times R are R.T times the vectors
-    return directions[..., :2] / directions[..., 2:]
-
-
-def along_axis(
-    slopes: Float[Tensor, "b 33 2"],
-    visibility: Float[Tensor, "b 33"],
-    known: Float[Tensor, "b 33"],
-    ray: Float[Tensor, "b 2"],
-) -> Sight:
-    """Return the sight of people who are on the optical axis; `ray` says where they were."""
-    away = (slopes - _middle(slopes, known)[:, None]) * known[..., None]
-    mean = away.square().sum(dim=(1, 2)) / known.sum(dim=1).clamp(min=1)
-    size = mean.sqrt().clamp(min=1e-6)
-    return Sight(away / size[:, None, None], visibility * known, known, size, ray)
-
-
-def _middle(slopes: Float[Tensor, "b 33 2"], known: Float[Tensor, "b 33"]) -> Float[Tensor, "b 2"]:
-    weights = OTHERS_SHARE * known
-    weights[:, TRUNK] = known[:, TRUNK]
-    total = weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
-    return (weights[..., None] * slopes).sum(dim=1) / total
+    joints = smpl.skeleton(rotmat, betas)[0]
+    line = joints[:, NECK] - joints[:, ANKLES].mean(dim=1)
+    aside, away = (torch.atan2(line[:, axis], -line[:, 1]) for axis in (0, 2))
+    knees = rotmat[:, KNEES]
+    bend = rotation_angle(knees, torch.eye(3).to(knees).expand_as(knees)).amax(dim=1)
+    squares = (aside.square() + away.square()) / MAY_BE_UPRIGHT**2 + (bend / MAY_STAND).square()
+    weight = whose / (UPRIGHT * (1 + squares)).square()
+    share = weight / (weight + precise)
+    turn = axis_angle_to_rotmat(F.pad((share * away)[:, None], (0, 2)))
+    return torch.cat([(turn @ rotmat[:, 0])[:, None], rotmat[:, 1:]], dim=1)

@@ -17,8 +17,7 @@ from scripts.build_lifter.poses import CAPTURED_SHARE
 from scripts.build_lifter.residuals import MIRRORED, Residuals, likeness
 from smpler.datasets.engine.poses import anatomy
 from smpler.models.detectors.landmarks import LANDMARK_NAMES
-from smpler.models.landmark_points import landmark_points
-from smpler.models.lifter import TRUNK, along_axis
+from smpler.models.landmark_points import TRUNK, along_axis, landmark_points
 from smpler.models.smpl import SMPL
 from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES
@@ -62,8 +61,6 @@ FACE_SPREAD, LEG_SPREAD, ARM_SPREAD = (
 """Standard deviations of where landmarks lie on a body, metres at rest (x left, y up, z ahead): of
 real people, proportions are not the open body's, nor are their landmarks where rendered people have
 them. A leg that seems 2 % short would otherwise be taken to be bent by 25 degrees."""
-NUM_ALIKE = 3
-"""A rendered person is drawn from so many whose poses are most alike."""
 ERROR_RANGE = (0.5, 1.2)
 """Their landmarks' errors are multiplied by something in between."""
 PART_UNKNOWN, ONE_UNKNOWN = 0.2, 0.01
@@ -189,8 +186,7 @@ class PairMaker:
         everywhere = torch.ones(slopes.shape[:2])
         true = along_axis(slopes, everywhere, everywhere, ray)
         depth = points[..., 2] / (true.size * assumed[:, 0] * distance)[:, None]
-        alike = self.residuals.nearest(likeness(true, depth), NUM_ALIKE)
-        chosen = alike.gather(1, self._below(NUM_ALIKE, count)[:, None])[:, 0]
+        chosen = self.residuals.alike(likeness(true, depth), self.generator)
         low, high = ERROR_RANGE
         factor = (low + (high - low) * self._uniform(count)) * true.size
         slopes = slopes + factor[:, None, None] * self.residuals.errors[chosen]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -18,9 +18,8 @@ from scripts.build_lifter.poses import MixedPoses
 from smpler.datasets.engine.stream import SyntheticPeople
 from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import LANDMARK_NAMES, BlazePoseLandmarkDetector
-from smpler.models.landmark_points import FRAMES, landmark_points
-from smpler.models.lifter import TRUNK, Sight, sight, turned
 from smpler.models.detectors.search import PERSON_PER_SKELETON
+from smpler.models.landmark_points import FRAMES, TRUNK, Sight, landmark_points, sight, turned
 from smpler.models.smpl import SMPL
 from smpler.utils.joints import SMPL_NAMES, mirrored
 
@@ -38,6 +37,9 @@ LIMBS = [number for number, name in enumerate(LANDMARK_NAMES) if number >= TRUNK
 """The landmarks below the face."""
 FARTHEST = 0.5
 """Errors count no more than this for that, sizes of the person."""
+PARTS = 3
+"""A rendered person is looked for in one of so many parts of them, so that it is not always the one
+whose pose is most alike."""
 DEPTH_SHARE = 0.5
 """Weight of a landmark's depth in the likeness of poses, relative to x and y."""
 MIRRORED = list(mirrored(LANDMARK_NAMES))
@@ -165,9 +167,10 @@ class Residuals:
     """Seen less true, in sizes of the person."""
     visibility: Float[Tensor, "n 33"]
 
-    def nearest(self, poses: Float[Tensor, "b 99"], count: int) -> Float[Tensor, "b k"]:
-        """Return the numbers of the poses that are most alike, the nearest first."""
-        return torch.cdist(poses, self.poses).topk(count, largest=False).indices
+    def alike(self, poses: Float[Tensor, "b 99"], generator: torch.Generator) -> Int[Tensor, "b"]:
+        """Return the numbers of the poses that are most alike among a part drawn anew."""
+        part = torch.randperm(len(self.poses), generator=generator)[::PARTS]
+        return part[torch.cdist(poses, self.poses[part]).argmin(dim=1)]
 
 
 def residuals_of(smpl: SMPL, looks: Looks, offsets: Float[Tensor, "33 3"]) -> Residuals:

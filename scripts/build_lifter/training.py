@@ -111,6 +111,8 @@ class Recipe:
     num_steps: int
     batch_size: int
     learning_rate: float
+    bfloat16: bool
+    """Multiply matrices in bfloat16; weights, losses and the optimiser stay in float32."""
 
 
 def trained(recipe: Recipe, maker: PairMaker) -> dict[str, Tensor]:
@@ -119,7 +121,11 @@ def trained(recipe: Recipe, maker: PairMaker) -> dict[str, Tensor]:
     torch.manual_seed(maker.seed)
     network = LiftingNetwork(recipe.width, recipe.num_blocks)
     optimizer = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, betas=MOMENTS, weight_decay=WEIGHT_DECAY
+        network.parameters(),
+        recipe.learning_rate,
+        betas=MOMENTS,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
     )
     average = copy.deepcopy(network)
     progress = tqdm(range(1, recipe.num_steps + 1), desc=f"seed {maker.seed}", disable=None)
@@ -129,7 +135,10 @@ def trained(recipe: Recipe, maker: PairMaker) -> dict[str, Tensor]:
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * warm * cosine
         pairs = maker.pairs(recipe.batch_size)
-        value = losses(maker.smpl, network(pairs.features), pairs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            lifted = network(pairs.features)
+        lifted = Lifted(**{name: x.float() for name, x in vars(lifted).items()})
+        value = losses(maker.smpl, lifted, pairs)
         optimizer.zero_grad()
         value.total().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)

@@ -255,7 +255,8 @@ def test_the_released_model_and_the_fit_meet_a_walks_stride(predictor, inference
     errors = {}
     for fit in (False, True):
         with torch.inference_mode(inference):
-            estimate = Predictor(predictor.model, mirror=True, fit=fit).estimate(photo, [window])
+            estimate = Predictor(predictor.model, mirror=True, fit=fit)
+            estimate = estimate.look(photo, [window]).people.estimate
         found = window.to_photo(estimate.keypoints_2d[0].double().numpy())
         errors[fit] = {
             name: np.linalg.norm(found[KEYPOINT_NAMES.index(name)] - place) / TORSO

@@ -45,6 +45,19 @@ def test_segments_are_joined_without_a_seam(tmp_path):
         assert float(container.streams.video[0].average_rate) == 25
 
 
+def test_the_same_pictures_give_the_same_file(tmp_path):
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.integers(-3, 4, (40, 2)), axis=0)
+    noise = rng.integers(0, 255, (400, 600, 3), np.uint8)
+    pictures = [np.roll(noise, tuple(step), (0, 1)) for step in walk.tolist()]
+    contents = set()
+    for number in range(3):
+        with open(tmp_path / f"{number}.mp4", "wb") as file:
+            encode(pictures, 30.0, file)
+        contents.add((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(contents) == 1
+
+
 def test_an_odd_side_loses_a_pixel(tmp_path):
     with open(tmp_path / "odd.mp4", "wb") as file:
         encode([frame_of(0, (65, 49))] * 2, 30.0, file)

@@ -22,8 +22,8 @@ from scripts.build_lifter.training import negative_log_likelihood
 from smpler.datasets.engine.poses.sampler import PoseSampler
 from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import LANDMARK_NAMES
-from smpler.models.landmark_points import landmark_points
-from smpler.models.lifter import Lifted, Lifter, along_axis
+from smpler.models.landmark_points import along_axis, landmark_points
+from smpler.models.lifter import Lifted, Lifter
 from smpler.models.smpl import SMPL
 from smpler.utils.geometry import axis_angle_to_rotmat
 from smpler.utils.joints import SMPL_NAMES, mirrored
@@ -82,6 +82,16 @@ def test_a_front_taken_for_a_back_has_its_sides_back(smpl):
     looks = looks_at(smpl, offsets)
     looks.slopes[3] = looks.slopes[3, ORDER]
     assert residuals_of(smpl, looks, offsets).errors.abs().max() < 1e-4
+
+
+def test_errors_are_of_people_whose_poses_are_alike():
+    """Of 30 poses on a line, those drawn are near, but not always the nearest."""
+    poses = torch.arange(30.0)[:, None].expand(30, 99)
+    residuals = Residuals(poses, torch.zeros(30, 33, 2), torch.ones(30, 33))
+    generator = torch.Generator().manual_seed(0)
+    asked = torch.full((1, 99), 14.2)
+    found = [residuals.alike(asked, generator).item() for _ in range(200)]
+    assert 0.2 < found.count(14) / 200 < 0.5 and np.abs(np.array(found) - 14).max() < 12, found
 
 
 def maker_without_errors(smpl: SMPL, seed: int = 0) -> PairMaker:
@@ -204,7 +214,7 @@ def test_the_same_command_writes_the_same_file_which_loads(smpl, tmp_path, capsy
         arguments = ["--poses", str(poses_file(tmp_path)), "--looks", str(looks)]
         arguments += ["--out", str(tmp_path / name), "--drawn", "10", "--networks", "2"]
         arguments += ["--width", "16", "--blocks", "1", "--steps", "3", "--batch", "8"]
-        assert main([*arguments, "--threads", "1"]) == 0
+        assert main([*arguments, "--threads", "1", "--bfloat16"]) == 0
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
     assert "sha256" in capsys.readouterr().out
