@@ -172,6 +172,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--stop {arguments.stop:g} is not after --start {arguments.start:g}")
     if arguments.webcam is not None and (arguments.photos or arguments.fps):
         parser.error("--webcam takes its own pictures; give no photo, video or --fps beside it")
+    if arguments.webcam is not None and arguments.resume:
+        parser.error("--webcam records anew; to go on, give the recorded folder, with --fps")
     if not arguments.photos and arguments.webcam is None:
         sample = SAMPLES / "im01.png"
         if not sample.is_file():

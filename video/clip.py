@@ -206,10 +206,9 @@ def _whom(seen: Seen, view: View, max_people: int) -> list[int]:
 
 def _identity(clip: Clip, predictor: Predictor, view: View, options: ClipOptions) -> dict:
     """Return what the results depend on."""
-    content = ""
-    if isinstance(clip, VideoFile):
-        stat = clip.path.stat()
-        content = f"{stat.st_size} {stat.st_mtime_ns}"
+    files = [clip.path] if isinstance(clip, VideoFile) else getattr(clip, "files", [])
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    content = hashlib.sha256(repr(stats).encode()).hexdigest()
     return {
         "version": __version__,
         "clip": clip.name,

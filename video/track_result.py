@@ -49,9 +49,9 @@ class TrackResult:
     track: int
     """Number of the person in the clip, from 1."""
     frames: Int[np.ndarray, "t"]
-    """Numbers of the frames in the clip, from 0, in even steps."""
+    """Numbers of the frames in the clip, from 0; in even steps unless the clip's own are not."""
     times: Float[np.ndarray, "t"]
-    """Seconds from the clip's start."""
+    """Seconds from the clip's start, in even steps."""
     is_seen: Bool[np.ndarray, "t"]
     """False where nobody was seen, and the gap is bridged."""
     box: Float[np.ndarray, "t 4"]

@@ -112,6 +112,7 @@ def test_each_process_has_its_share_and_together_they_have_all(folder, monkeypat
         (("--every", "0"), "'0' is not a whole number from 1"),
         (("--fps", "0"), "'0' is not from 0.1 to 1000 frames a second"),
         (("--webcam", "0", "x.png"), "--webcam takes its own pictures"),
+        (("--webcam", "0", "--resume"), "--webcam records anew"),
         (("--batch", "0"), "'0' is not a whole number from 1"),
     ],
 )
