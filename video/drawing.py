@@ -219,7 +219,7 @@ def encode(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float, file: Bin
         # without B-frames (bf), the packets of joined segments stay in order; with several threads,
         # x264 writes the same pictures in ways that differ from run to run
         options = {"crf": str(QUALITY), "preset": "veryfast", "bf": "0", "threads": "1"}
-        stream.options = options
+        stream.options.update(options)
         for number, picture in enumerate(chain([first], pictures)):
             even = np.ascontiguousarray(picture[:height, :width])
             frame = av.VideoFrame.from_ndarray(even, format="rgb24")
