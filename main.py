@@ -79,6 +79,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--warmup_steps", type=whole, default=0, help="steps until the full learning rate")
     add("--backbone_lr", type=above_zero, default=1.0, help="of the backbone, times --lr")
     add("--ema", type=decay, help="decay of an average of the weights, evaluated in their place")
+    add("--overwrite", action="store_true", help="begin anew over EXP_NAME's checkpoints")
     add("--save_steps", type=positive, default=500, help="steps between last.pt in mid-epoch")
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
     add("--gendered", action="store_true", help="3dpw: also newer papers' gendered ground truth")
@@ -95,6 +96,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--open_data and --amass are for --data_mode=open and open2")
     if arguments.eval_only and arguments.auto_load:
         parser.error("--eval_only takes its weights from --load_checkpoint, not by --auto_load")
+    if arguments.overwrite and arguments.auto_load:
+        parser.error("--auto_load=1 continues what --overwrite begins anew; choose one")
     on_gpu = rendered and not arguments.open_data
     if arguments.fresh < 1 and not on_gpu:
         parser.error(

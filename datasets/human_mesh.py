@@ -36,7 +36,7 @@ from smpler.datasets.augment import (
     crop_reduced_image,
     sample_augmentation,
 )
-from smpler.datasets.labels import Label
+from smpler.datasets.labels import LARGEST, Label
 from smpler.datasets.tsv import TsvDataset
 from smpler.datasets.tsv_file import BadSampleError
 from smpler.utils.image import CROP_SIZE, CropWindow
@@ -135,21 +135,33 @@ class HumanMesh(Dataset):
         joints_2d = augment_joints_2d(label.joints_2d, label.center, label.scale, augmentation)
         joints_3d = augment_joints_3d(label.joints_3d, augmentation)
         chosen = list(KEYPOINTS_FROM_ANNOTATION)
+        arrays = {
+            "keypoints_2d": joints_2d[chosen],
+            "keypoints_3d": joints_3d[chosen],
+            "pose": augment_pose(label.pose, augmentation),
+            "betas": label.betas,
+            "center": label.center,
+        }
         return {
             "image": torch.from_numpy(image),
             "index": index,
             "key": key,
-            "keypoints_2d": torch.from_numpy(joints_2d[chosen].astype(np.float32)),
-            "keypoints_3d": torch.from_numpy(joints_3d[chosen].astype(np.float32)),
-            "pose": torch.from_numpy(augment_pose(label.pose, augmentation).astype(np.float32)),
-            "betas": torch.from_numpy(label.betas.astype(np.float32)),
             "has_smpl": label.has_smpl,
             "has_keypoints_2d": label.has_2d,
             "has_keypoints_3d": label.has_3d,
             "gender": label.gender,
-            "center": torch.from_numpy(label.center.astype(np.float32)),
             "scale": torch.tensor(scale, dtype=torch.float32),
+            **{name: self._float32(index, name, values) for name, values in arrays.items()},
         }
+
+    def _float32(self, index: int, name: str, values: np.ndarray) -> torch.Tensor:
+        """Return a batch's entry; what does not fit into float32 must not become infinite there."""
+        if not (np.abs(values) <= LARGEST).all():
+            raise BadSampleError(
+                f"{self.samples.where(index)}: {name} becomes {np.abs(values).max():g}, which "
+                "float32 cannot hold."
+            )
+        return torch.from_numpy(values.astype(np.float32))
 
     def _crop(
         self, index: int, data: bytes, window: CropWindow, augmentation: Augmentation

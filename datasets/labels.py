@@ -16,6 +16,7 @@ from smpler.datasets.tsv_file import BadSampleError
 from smpler.utils.joints import ANNOTATION_NAMES, NUM_BETAS, NUM_JOINTS
 
 NUM_ANNOTATED, NUM_POSE = len(ANNOTATION_NAMES), 3 * NUM_JOINTS
+LARGEST = float(np.finfo(np.float32).max)
 MAX_SCALE = 100.0
 """A box of 20,000 pixels: a larger one is a mistake, and its crop would fill the memory."""
 
@@ -54,7 +55,7 @@ class Label:
 
         Raises:
             BadSampleError: an entry is missing, has a wrong count, or holds a number that is not
-                finite.
+                finite in float32, the type of a batch.
         """
         has = {name: _flag(label, name, where) for name in ("2d_joints", "3d_joints", "smpl")}
         center = _numbers(label, "center", (2,), True, where)
@@ -99,9 +100,11 @@ def _numbers(
             reason = f"{name} has {values.size} numbers instead of {count}"
         elif not np.isfinite(values).all():
             reason = f"{name} holds {values[~np.isfinite(values)][0]:g}"
+        elif np.abs(values).max() > LARGEST:
+            reason = f"{name} holds {values[np.abs(values) > LARGEST][0]:g}, too large for float32"
     except KeyError:
         reason = f"{name} is missing"
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         reason = f"{name} is no array of {count} numbers"
     if not reason:
         return values.reshape(shape)

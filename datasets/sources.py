@@ -55,10 +55,15 @@ def evaluation_set(protocol: Protocol, body) -> Dataset:
 
     Raises:
         FileNotFoundError: the data is not there.
+        ValueError: there is no sample in it.
     """
     if protocol.evaluate is None:
         from smpler.datasets.engine.poses.sampler import PoseSampler
         from smpler.datasets.engine.stream import validation_set
 
         return validation_set(body, poses=PoseSampler(version=RENDERED[protocol.name]))
-    return HumanMesh(datasets_root() / protocol.evaluate, training=False)
+    path = datasets_root() / protocol.evaluate
+    dataset = HumanMesh(path, training=False)
+    if not len(dataset):
+        raise ValueError(f"{display(path)} holds no sample to evaluate on: its linelist is empty.")
+    return dataset

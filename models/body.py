@@ -1,7 +1,6 @@
 """Which body: the open body, SMPL as its files hold it, or the body inside a checkpoint."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from smpler.models.weights.body_checks import (
+    SMPL_FIELDS,
+    check_kinematic_tree,
+    check_person,
+    check_shapes,
+    to_float32,
+)
+from smpler.utils.files.arrays import read_npy, read_npz
 from smpler.utils.geometry import axis_angle_to_rotmat, rotmat_to_rot6d
 from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, NUM_BETAS, SMPL_NAMES, SMPL_PARENTS
 from smpler.utils.paths import META_DATA, USER_META_DATA, display, first_present, require
@@ -39,17 +46,15 @@ GENDERED_FILES = {
     ),
 }
 
-NUM_POSE_FEATURES = 9 * (len(SMPL_NAMES) - 1)
-
-# SMPL's own field names (Loper et al.'s files) -> the shape of each array.
-SMPL_FIELDS = {
-    "v_template": ("V", 3),
-    "shapedirs": ("V", 3, f">={NUM_BETAS}"),
-    "posedirs": ("V", 3, NUM_POSE_FEATURES),
-    "J_regressor": (len(SMPL_NAMES), "V"),
-    "weights": ("V", len(SMPL_NAMES)),
-    "f": ("F", 3),
-}
+PACKED_FIELDS = (
+    "v_template", "shapedirs", "posedirs", "lbs_index", "lbs_weight", "faces", "mean_pose",
+    *(
+        f"{name}_regressor_{part}"
+        for name in ("J", "h36m", "annotation")
+        for part in ("row", "col", "value")
+    ),
+)  # fmt: skip
+"""Arrays of the file that `scripts.build.open_body` writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,8 @@ def body_from_arrays(arrays: Mapping, name: str) -> Body:
         name: what to call the body.
 
     Raises:
-        ValueError: a field is missing, of the wrong shape, or not of SMPL's kinematic tree.
+        ValueError: a field is missing, of the wrong shape, not finite in float32, or not of SMPL's
+            kinematic tree.
     """
     missing = [field for field in SMPL_FIELDS if field not in arrays]
     if missing:
@@ -138,11 +144,18 @@ def body_from_arrays(arrays: Mapping, name: str) -> Body:
             f"The body {name!r} has no field {missing[0]!r}; a SMPL file holds "
             f"{', '.join(SMPL_FIELDS)}."
         )
-    dense = {field: to_array(arrays[field]) for field in SMPL_FIELDS}
-    _check_shapes(dense, name)
+    try:
+        dense = {field: to_array(arrays[field]) for field in SMPL_FIELDS}
+    except ValueError as error:
+        raise ValueError(f"The body {name!r} holds other than arrays: {error}") from error
+    check_shapes(dense, name)
     if "kintree_table" in arrays:
-        _check_kinematic_tree(to_array(arrays["kintree_table"]), name)
-    floats = {key: np.array(dense[key], dtype=np.float32) for key in dense if key != "f"}
+        check_kinematic_tree(to_array(arrays["kintree_table"]), name)
+    floats = {
+        field: to_float32(dense[field], f"The field {field!r} of the body {name!r}")
+        for field in SMPL_FIELDS
+        if field != "f"
+    }
     return Body(
         name=name,
         v_template=floats["v_template"],
@@ -159,20 +172,20 @@ def load_body(path: str | Path) -> Body:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a body, or a pickle that holds more than arrays.
+        ValueError: it is not a body, a pickle that holds more than arrays, or not in metres.
     """
     path = require(Path(path))
     if path.suffix == ".pkl":
-        return body_from_arrays(_read_smpl_pickle(path), name=path.name)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{display(path)} is no npz or pkl file of a body: {reason}") from error
-    if "lbs_index" in arrays:
-        return _unpack_open_body(arrays)
-    return body_from_arrays(arrays, name=path.name)
+        body = body_from_arrays(_read_smpl_pickle(path), name=path.name)
+    else:
+        fields = (*SMPL_FIELDS, "kintree_table", *PACKED_FIELDS)
+        arrays = read_npz(path, fields, "is no npz or pkl file of a body")
+        if "lbs_index" in arrays:
+            body = _unpack_open_body(arrays, path)
+        else:
+            body = body_from_arrays(arrays, name=path.name)
+    check_person(body.v_template, body.shapedirs, body.posedirs, body.lbs_weights, path.name)
+    return body
 
 
 def open_body() -> Body:
@@ -211,108 +224,88 @@ def mean_parameters(body: Body) -> tuple[Float[np.ndarray, "144"], Float[np.ndar
     the body is not the open one; else the body's, else the open body's standing pose.
     """
     if body.name != "open" and MEAN_PARAMS.is_file():
-        with np.load(MEAN_PARAMS, allow_pickle=False) as mean:
-            return mean["pose"].astype(np.float32), mean["shape"].astype(np.float32)
+        mean = read_npz(MEAN_PARAMS)
+        pose, shape = (
+            to_float32(mean.get(key, np.array("absent")), f"{display(MEAN_PARAMS)}: {key!r}")
+            for key in ("pose", "shape")
+        )
+        if pose.shape != (6 * len(SMPL_NAMES),) or shape.shape != (NUM_BETAS,):
+            raise ValueError(
+                f"{display(MEAN_PARAMS)} holds {pose.shape} and {shape.shape} numbers instead of "
+                "144 and 10; get it again."
+            )
+        return pose, shape
     mean_pose = open_body().mean_pose if body.mean_pose is None else body.mean_pose
     rotmat = axis_angle_to_rotmat(torch.from_numpy(mean_pose).double())
     return rotmat_to_rot6d(rotmat).flatten().float().numpy(), np.zeros(NUM_BETAS, np.float32)
 
 
-def load_h36m_regressor(path: str | Path) -> Float[np.ndarray, "17 v"]:
-    """Read a regressor of the 17 Human3.6M joints from an .npy file."""
-    try:
-        regressor = np.load(require(Path(path)), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{display(Path(path))} is not an npy file: {error}") from error
-    return regressor
+def load_h36m_regressor(path: str | Path) -> np.ndarray:
+    """Read a regressor of the 17 Human3.6M joints from an .npy file; not yet checked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    return read_npy(Path(path))
 
 
 def check_h36m_regressor(regressor: np.ndarray, num_vertices: int) -> Float[np.ndarray, "17 v"]:
     """Return the regressor in float32 when it fits a body of so many vertices.
 
     Raises:
-        ValueError: it has other than 17 rows, or belongs to another body.
+        ValueError: it has other than 17 rows, belongs to another body, or is not finite.
     """
-    regressor = np.asarray(regressor, dtype=np.float32)
+    regressor = np.asarray(regressor)
     if regressor.shape != (len(H36M_NAMES), num_vertices):
         raise ValueError(
             f"The keypoint regressor has shape {regressor.shape}, but a body of {num_vertices} "
             f"vertices needs ({len(H36M_NAMES)}, {num_vertices}); give the regressor of this body."
         )
-    return regressor
+    return to_float32(regressor, "The keypoint regressor")
 
 
-def _unpack_open_body(arrays: dict[str, np.ndarray]) -> Body:
+def _unpack_open_body(arrays: dict[str, np.ndarray], path: Path) -> Body:
     """Expand the packed arrays of `scripts.build.open_body`: sparse regressors, four weights."""
-    num_vertices = len(arrays["v_template"])
-    weights = np.zeros((num_vertices, len(SMPL_NAMES)), np.float32)
-    index, value = arrays["lbs_index"].astype(np.int64), arrays["lbs_weight"].astype(np.float32)
-    np.put_along_axis(weights, index, value / value.sum(axis=1, keepdims=True), axis=1)
-
-    def regressor(name: str, num_rows: int) -> np.ndarray:
-        row, col, value = (arrays[f"{name}_{part}"] for part in ("row", "col", "value"))
-        dense = np.zeros((num_rows, num_vertices), np.float32)
-        np.add.at(dense, (row, col), value.astype(np.float32))
-        return dense
-
-    return Body(
-        name="open",
-        v_template=arrays["v_template"].astype(np.float32),
-        shapedirs=arrays["shapedirs"].astype(np.float32),
-        posedirs=arrays["posedirs"].astype(np.float32),
-        J_regressor=regressor("J_regressor", len(SMPL_NAMES)),
-        lbs_weights=weights,
-        faces=arrays["faces"].astype(np.int64),
-        h36m_regressor=regressor("h36m_regressor", len(H36M_NAMES)),
-        annotation_regressor=regressor("annotation_regressor", len(ANNOTATION_NAMES)),
-        mean_pose=arrays["mean_pose"].astype(np.float32),
-    )
-
-
-def _check_shapes(arrays: dict[str, np.ndarray], name: str) -> None:
-    num_vertices, num_faces = len(arrays["v_template"]), len(arrays["f"])
-    sizes = {"V": num_vertices, "F": num_faces}
-    for field, expected in SMPL_FIELDS.items():
-        shape = arrays[field].shape
-        fits = len(shape) == len(expected) and all(
-            size >= NUM_BETAS if entry == f">={NUM_BETAS}" else size == sizes.get(entry, entry)
-            for size, entry in zip(shape, expected, strict=True)
-        )
-        if not fits:
-            text = ", ".join(str(entry) for entry in expected)
-            raise ValueError(
-                f"The body {name!r} has {field!r} of shape {shape}, but ({text}) was expected with "
-                f"V = {num_vertices}; SMPLer needs SMPL itself (24 joints), not SMPL-H or SMPL-X."
+    missing = [field for field in PACKED_FIELDS if field not in arrays]
+    if missing:
+        raise ValueError(f"{display(path)} has no {missing[0]!r}; build or get it again.")
+    try:
+        regressors = {
+            name: _dense_regressor(arrays, f"{name}_regressor", len(joints))
+            for name, joints in (
+                ("J", SMPL_NAMES), ("h36m", H36M_NAMES), ("annotation", ANNOTATION_NAMES)
             )
-    faces = arrays["f"].astype(np.int64)
-    if faces.size and not 0 <= faces.min() <= faces.max() < num_vertices:
+        }  # fmt: skip
+        weights = np.zeros((len(arrays["v_template"]), len(SMPL_NAMES)), np.float32)
+        index, value = arrays["lbs_index"].astype(np.int64), arrays["lbs_weight"].astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # refused below
+            share = value / value.sum(axis=1, keepdims=True)
+        np.put_along_axis(weights, index, share, axis=1)
+        mean_pose = to_float32(arrays["mean_pose"], "'mean_pose'").reshape(len(SMPL_NAMES), 3)
+    except (ValueError, IndexError, TypeError) as error:
         raise ValueError(
-            f"The body {name!r} has a face that names vertex {faces.max()} of {num_vertices}."
-        )
-    for field in SMPL_FIELDS:
-        if not np.isfinite(np.asarray(arrays[field], dtype=np.float64)).all():
-            raise ValueError(f"The body {name!r} has a value in {field!r} that is not finite.")
+            f"{display(path)} holds arrays that do not fit together: {error}; get it again."
+        ) from error
+    expanded = {"J_regressor": regressors["J"], "weights": weights, "f": arrays["faces"]}
+    body = body_from_arrays(arrays | expanded, name="open")
+    body = replace(body, annotation_regressor=regressors["annotation"], mean_pose=mean_pose)
+    return body.with_h36m_regressor(regressors["h36m"])
 
 
-def _check_kinematic_tree(kintree_table: np.ndarray, name: str) -> None:
-    parents = kintree_table[0].astype(np.int64)
-    if tuple(parents[1:]) != SMPL_PARENTS[1:]:  # the root's parent is stored as uint32(-1)
-        raise ValueError(
-            f"The body {name!r} has a kinematic tree other than SMPL's: {parents.tolist()}."
-        )
+def _dense_regressor(arrays: dict[str, np.ndarray], name: str, num_rows: int) -> np.ndarray:
+    row, col, value = (arrays[f"{name}_{part}"] for part in ("row", "col", "value"))
+    dense = np.zeros((num_rows, len(arrays["v_template"])), np.float32)
+    np.add.at(dense, (row, col), to_float32(value, repr(name)))
+    return dense
 
 
 def _read_smpl_pickle(path: Path) -> dict:
     """Read SMPL's .pkl, made with chumpy or not; nothing in the file is executed."""
     try:
-        content = read_array_pickle(path)
+        return read_array_pickle(path, (*SMPL_FIELDS, "kintree_table"))
     except ValueError as error:
         raise ValueError(
             f"{error} Only SMPL's own pickles of arrays are accepted; see "
             f"{display(META_DATA / 'README.md')}."
         ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a dict of arrays.")
-    return content

@@ -99,7 +99,7 @@ def people(path: Path, images: Path, bodies: dict[str, SMPL]) -> Iterator[Sample
     Raises:
         ValueError: the file is no sequence of 3DPW.
     """
-    sequence = read_array_pickle(path)
+    sequence = read_array_pickle(path, FIELDS)
     missing = [name for name in FIELDS if name not in sequence]
     if missing:
         raise ValueError(f"{display(path)} has no {missing[0]!r}; is it a sequence of 3DPW?")

@@ -9,13 +9,13 @@ camera's frame, pose, shape, has_smpl, gender. Its 24 joints stand in the order 
 
 import argparse
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from scripts.conversion import Dropped, Sample, convert, make_label, run
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.paths import display
 
 SHAPES = {
@@ -57,17 +57,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: it is no npz, lacks an array, or an array has another shape.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in SHAPES if name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{display(path)} is no npz of arrays: {error}.") from error
+    arrays = read_npz(path, SHAPES)
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise ValueError(
             f"{display(path)} has no {missing[0]!r}; SPIN's files hold {list(SHAPES)}."
         )
-    num = len(arrays["imgname"])
+    num = arrays["imgname"].size
     for name, array in arrays.items():
         if name == "S" and array.shape == (num, 24, 3):  # without confidence: all are annotated
             arrays[name] = array = np.concatenate([array, np.ones((num, 24, 1))], axis=2)

@@ -11,8 +11,12 @@ import torch
 
 import main
 from scripts.make_toy_data import write_all
+from smpler.models.body import open_body
+from smpler.models.smpler import SMPLerConfig
 from smpler.training.checkpoint import load_checkpoint
+from smpler.training.lock import NAME, acquire
 from tests.support.programs import Done, run
+from tests.support.small_main import build_tiny
 from tests.support.tsv_data import replace_row
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
@@ -119,6 +123,7 @@ MISTAKES = {
     "no number": (("--lr=fast",), "'fast' is not a number"),
     "no batch": (("--batch_size=0",), "'0' is not a whole number from 1"),
     "decay": (("--ema=1.5",), "'1.5' is not between 0 and 1"),
+    "both ways": (("--overwrite", "--auto_load=1"), "--auto_load=1 continues what --overwrite"),
     "two sources": (("--eval_only", "--auto_load=1"), "takes its weights from --load_checkpoint"),
     "no checkpoint at all": (("--load_checkpoint={file}",), "is not a readable checkpoint"),
     "seen again on a CPU": (("--fresh=0.5",), "--fresh below 1 is for people rendered on a GPU"),
@@ -181,6 +186,27 @@ def test_without_a_gpu_the_cpu_does_it_and_says_so(toy, tmp_path):
     done = start(toy, tmp_path, "--device=cuda", "--batch_size=1000")
     assert "No GPU answers to cuda; the CPU does it." in done.output
     one_sentence(done, "do not fill one batch")
+
+
+@pytest.mark.slow
+def test_two_processes_say_once_that_predictions_are_not_finite(toy, tmp_path):
+    config = SMPLerConfig("hrnet-w32", num_blocks=0)
+    state = build_tiny(config, open_body()).state_dict()
+    state["regressor.betas_head.bias"].fill_(float("nan"))
+    torch.save({"model": state, "config": config.to_dict()}, tmp_path / "nan.pt")
+    flags = (*EVALUATE, f"--load_checkpoint={tmp_path / 'nan.pt'}", "--exp_name=nan")
+    done = start(toy, tmp_path, *flags, processes=2, small=True)
+    one_sentence(done, "5 of 5 predictions are not finite")
+    assert json.loads((tmp_path / "nan/eval_3dpw.json").read_text())["metrics"] == {}
+
+
+@pytest.mark.slow
+def test_two_processes_say_once_that_a_training_is_running(toy, tmp_path):
+    (tmp_path / "run").mkdir()
+    acquire(tmp_path / "run" / NAME)
+    flags = ("--data_mode=3dpw", "--batch_size=1", "--exp_name=run")
+    done = start(toy, tmp_path, *flags, processes=2, small=True)
+    one_sentence(done, "is being trained by process")
 
 
 OPTIONS = {

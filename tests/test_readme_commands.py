@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from smpler.utils.image import read_image
 from smpler.utils.paths import ROOT, SAMPLES
+from smpler.video.drawing import encode
 from tests.support import standin
 
 README = (ROOT / "README.md").read_text()
 TRAINING = "python -m torch.distributed.launch"
 ELSEWHERE = {
     "make demo": ".ci/run",
+    "pip install av": "requirements-test.txt",
     "source .venv/bin/activate": "nothing of ours runs",
     "pip install .": "tests/test_packaging.py",
     "smpler photo.jpg": "tests/test_packaging.py",
@@ -47,6 +50,8 @@ def checkout(tmp_path_factory) -> Path:
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "pretrained", folder / "pretrained")
     shutil.copy(SAMPLES / "im01.png", folder / "photo.jpg")
+    with open(folder / "clip.mp4", "wb") as file:
+        encode([read_image(SAMPLES / "im01.png")] * 3, 6.0, file)
     state = standin.published_state_dict("smpler", "w32")
     state |= standin.published_body(standin.body(), standin.keypoint_regressor("h36m"))
     torch.save({"model": state}, folder / "pretrained" / "SMPLer_h36m.pt")
@@ -58,7 +63,8 @@ def test_the_demos_lines_run_as_they_are_written(line, checkout, tmp_path):
     command = [sys.executable, *line.split()[1:], "--out_dir", str(tmp_path)]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "photo.jpg: 1 person" in done.stdout and (tmp_path / "photo_0.npz").is_file()
+    name, result = ("clip.mp4", "clip.glb") if "clip" in line else ("photo.jpg", "photo_0.npz")
+    assert f"{name}: 1 person" in done.stdout and (tmp_path / result).is_file()
 
 
 def test_the_training_script_runs_the_published_stages(tmp_path):

@@ -90,6 +90,7 @@ def build_evaluator(
     Raises:
         FileNotFoundError: a required evaluation set, or a body that the gendered metrics need, is
             not there.
+        ValueError: the evaluation set is empty.
     """
     try:
         dataset = evaluation_set(protocol, model.smpl.body)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from smpler.models.weights.files import damaged
+from smpler.models.weights.integrity import load_checked, save_sealed
 from smpler.utils.paths import display
 
 MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
@@ -25,15 +27,16 @@ def save_atomically(content: dict[str, Any], *paths: Path) -> None:
     first, *others = paths
     part = _part(first)
     try:
-        with part.open("wb") as file:
-            torch.save(content, file)
+        with part.open("w+b") as file:
+            save_sealed(content, file)
             file.flush()
             os.fsync(file.fileno())
         for path in others:
             _copy_atomically(part, path)
         os.replace(part, first)
-    except RuntimeError as error:  # how torch passes on that the disk is full
-        raise OSError(f"{display(first)} could not be written: {error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(f"{display(first)} could not be written: {reason}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -59,13 +62,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint that `save_atomically` wrote; nothing in it is executed.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content, is_whole = load_checked(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
+    if not is_whole:
+        raise ValueError(damaged(path))
+    return content
 
 
 def check_continues(

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,12 @@ Batch = dict[str, Tensor]
 
 METRICS = ("mpve", "mpjpe", "mpjpe-pa")
 GENDERED_METRICS = tuple(f"{name}-gendered" for name in METRICS)
+ANNOTATION = {"mpve": "has_smpl", "mpjpe": "has_keypoints_3d", "mpjpe-pa": "has_keypoints_3d"}
+ANNOTATION |= dict.fromkeys(GENDERED_METRICS, "has_smpl")
+"""Metric -> the flag that says whether a sample is annotated with what it is measured against."""
+FARTHEST = 1e6
+"""Metres from its origin: a label that gives points farther away is a mistake."""
+FLAGS = ("has_smpl", "has_keypoints_3d", "is_finite")
 
 
 @dataclass(frozen=True)
@@ -178,12 +184,16 @@ def evaluate(
         progress: wraps the loader to show a progress bar.
 
     Returns:
-        `index` (n,) and `key` (n,) of the samples and `mpjpe`, `mpjpe-pa`, `mpve` (n,) in metres,
-        float64; NaN where a sample has no such annotation.
+        `index` (n,) and `key` (n,) of the samples; the flags `has_smpl`, `has_keypoints_3d` and
+        `is_finite` (n,): what is annotated, and whether the prediction is finite; `mpjpe`,
+        `mpjpe-pa`, `mpve` (n,) in metres, float64, to be used where `is_measured` says so.
+
+    Raises:
+        ValueError: a label's body or keypoints lie nowhere.
     """
     model.eval()
     names = METRICS + (GENDERED_METRICS if gendered_body else ())
-    rows = {name: [] for name in ("index", "key", *names)}
+    rows = {name: [] for name in ("index", "key", *FLAGS, *names)}
     for batch in progress(loader):
         batch = to_device(batch, precision.device)
         estimate = predict(model, batch["image"], precision, flip_test)
@@ -192,9 +202,14 @@ def evaluate(
             errors |= measure_gendered(estimate, gendered_body, batch)
         rows["index"].append(batch["index"].cpu().numpy())
         rows["key"].append(np.array(batch["key"]))
+        flags = {flag: batch[flag] for flag in FLAGS if flag in batch}
+        flags["is_finite"] = _is_finite(estimate, errors, batch)
+        for name, flag in flags.items():
+            rows[name].append(flag.bool().cpu().numpy())
         for name, error in errors.items():
             rows[name].append(error.double().cpu().numpy())
     empty = {"index": np.zeros(0, np.int64), "key": np.zeros(0, "<U1")}
+    empty |= dict.fromkeys(FLAGS, np.zeros(0, bool))
     return {
         name: np.concatenate(parts) if parts else empty.get(name, np.zeros(0))
         for name, parts in rows.items()
@@ -209,23 +224,63 @@ def predict(model: nn.Module, images: Tensor, precision: Precision, flip_test: b
         mirrored = model(images.flip(-1))[-1] if flip_test else None
     if mirrored is None:
         return estimate
+    finite = (estimate.rotmat + mirrored.rotmat).isfinite().all(dim=(1, 2, 3))
+    if not finite.all():  # the singular values that average rotations refuse such numbers
+        estimate, mirrored = (_unturned(part, finite) for part in (estimate, mirrored))
     return model.smpl.average_with_mirrored(estimate, mirrored)
 
 
+def _unturned(estimate, finite: Tensor):
+    """Return the estimate, unturned and with NaN as shape where it is not finite."""
+    turned, shaped = finite[:, None, None, None], finite[:, None]
+    return replace(
+        estimate,
+        rotmat=torch.where(turned, estimate.rotmat, torch.eye(3).to(estimate.rotmat)),
+        betas=torch.where(shaped, estimate.betas, float("nan")),
+    )
+
+
+def _is_finite(estimate, errors: dict[str, Tensor], batch: Batch) -> Tensor:
+    """Return whether each prediction, and with it what was measured of it, is finite."""
+    finite = estimate.vertices.isfinite().all(dim=(1, 2))
+    finite &= estimate.keypoints_3d.isfinite().all(dim=(1, 2))
+    for name, error in errors.items():
+        finite &= error.isfinite() | ~batch[ANNOTATION[name]].bool()
+    return finite
+
+
 def measure(estimate, target_body: Callable, batch: Batch) -> dict[str, Tensor]:
-    """Return the errors of a batch, metres, NaN where there is no annotation."""
+    """Return the errors of a batch, metres, NaN where there is no annotation.
+
+    Raises:
+        ValueError: an annotated body or its keypoints lie nowhere.
+    """
     target_keypoints = batch["keypoints_3d"][..., :3].to(estimate.keypoints_3d.dtype)
     target = target_body(batch["pose"], batch["betas"])
+    _check_labels(batch, target.vertices, "has_smpl")
+    _check_labels(batch, target_keypoints, "has_keypoints_3d")
     errors = {
         "mpjpe": mpjpe(estimate.keypoints_3d, target_keypoints),
         "mpjpe-pa": pa_mpjpe(estimate.keypoints_3d, target_keypoints),
         "mpve": mpve(estimate.vertices, estimate.pelvis, target.vertices, target.pelvis),
     }
-    annotated = {name: batch["has_keypoints_3d"] for name in ("mpjpe", "mpjpe-pa")}
-    annotated["mpve"] = batch["has_smpl"]
     return {
-        name: torch.where(annotated[name], error, float("nan")) for name, error in errors.items()
+        name: torch.where(batch[ANNOTATION[name]], error, float("nan"))
+        for name, error in errors.items()
     }
+
+
+def _check_labels(batch: Batch, points: Tensor, flag: str) -> None:
+    """Refuse labels whose points, posed or read, lie nowhere."""
+    bad = batch[flag] & ~(points.abs() <= FARTHEST).all(dim=(1, 2))
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        name = batch["key"][row] if "key" in batch else row
+        what = "vertices" if flag == "has_smpl" else "keypoints"
+        raise ValueError(
+            f"The label of sample {name} is wrong: its {what} are farther than "
+            f"{FARTHEST:g} m away, or nowhere."
+        )
 
 
 def measure_gendered(estimate, gendered_body: Callable, batch: Batch) -> dict[str, Tensor]:
@@ -243,6 +298,11 @@ def merge_shards(shards: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: values[order] for name, values in merged.items()}
 
 
+def is_measured(errors: dict[str, np.ndarray], metric: str) -> np.ndarray:
+    """Return which samples have a metric: those that are annotated, with a finite prediction."""
+    return errors[ANNOTATION[metric]] & errors["is_finite"]
+
+
 def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Return mean [mm] and number of samples of each metric that any sample has.
 
@@ -250,8 +310,9 @@ def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """
     summary = {}
     for name in METRICS + GENDERED_METRICS:
-        values = errors.get(name, np.zeros(0))
-        values = values[~np.isnan(values)]
+        if name not in errors:
+            continue
+        values = errors[name][is_measured(errors, name)]
         if len(values):
             mean = 1000 * math.fsum(values) / len(values)
             summary[name] = {"mean_mm": mean, "samples": len(values)}

@@ -111,6 +111,8 @@ class RunOptions:
     eval_only: bool
     auto_load: int
     """Whether a training continues from the folder's last checkpoint, if there is one: 0 or 1."""
+    overwrite: bool
+    """Whether a training may begin anew over the folder's checkpoints."""
     mesh_color: Color
     """Colour of the bodies in pictures."""
     model: ModelOptions

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smpler.training.engine import METRICS, summarise
+from smpler.models.weights.files import first
+from smpler.training.engine import METRICS, is_measured, summarise
+from smpler.utils.files.whole import write_bytes_whole, write_whole
 
 RANKED = ("mpjpe", "mpve")
 """Metrics that decide which samples are the worst; the first one that was measured counts."""
@@ -17,7 +19,7 @@ class Evaluation:
     """The errors of every sample, and how they were measured."""
 
     errors: dict[str, np.ndarray]
-    """`index`, `key` and metrics in metres, see `smpler.training.engine.evaluate`."""
+    """`index`, `key`, flags and metrics in metres, see `smpler.training.engine.evaluate`."""
     protocol: dict
     """A `smpler.datasets.Protocol` as plain values."""
     setting: dict
@@ -28,6 +30,23 @@ class Evaluation:
         """Mean [mm] and number of samples of each metric."""
         return summarise(self.errors)
 
+    @property
+    def not_finite(self) -> list[str]:
+        """Names of the samples whose prediction is not finite; no mean counts them."""
+        return self.errors["key"][~self.errors["is_finite"]].tolist()
+
+    def problem(self) -> str | None:
+        """Say in a sentence why the numbers are not those of the whole set; None if they are."""
+        count, total = len(self.not_finite), len(self.errors["index"])
+        if count:
+            return (
+                f"{count} of {total} predictions are not finite and count in no mean: "
+                f"{first(self.not_finite)}."
+            )
+        if not self.summary:
+            return f"None of the {total} samples is annotated with anything that is measured."
+        return None
+
     def lines(self) -> list[str]:
         """Return the lines to print: the published ones, then samples, rule and setting."""
         summary = self.summary
@@ -36,7 +55,7 @@ class Evaluation:
         setting = ", ".join(f"{key}={value}" for key, value in self.setting.items())
         return [
             *numbers,
-            f"samples: {len(self.errors['index'])}, no padding ({counts})",
+            f"samples: {len(self.errors['index'])}, no padding ({counts or 'nothing measured'})",
             f"rule: {self.protocol['rule']}",
             setting,
         ]
@@ -44,9 +63,12 @@ class Evaluation:
     def worst(self, count: int) -> list[tuple[int, str]]:
         """Return index and caption of the samples with the largest errors, the worst first."""
         name = next((name for name in RANKED if name in self.summary), RANKED[0])
-        values = self.errors[name]
-        order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")[:count]
-        chosen = [row for row in order if np.isfinite(values[row])]
+        values = self.errors.get(name)
+        if values is None:
+            return []
+        measured = is_measured(self.errors, name)
+        order = np.argsort(-np.where(measured, values, -1.0), kind="stable")[:count]
+        chosen = [row for row in order if measured[row]]
         return [
             (
                 int(self.errors["index"][row]),
@@ -69,10 +91,15 @@ class Evaluation:
             "setting": self.setting,
             "samples": len(self.errors["index"]),
             "padding": "none",
+            "not_finite": self.not_finite,
             "metrics": self.summary,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-        np.savez_compressed(folder / f"{name}.npz", **self.errors)
+        text = json.dumps(content, indent=2) + "\n"
+        write_bytes_whole(folder / f"{name}.json", text.encode())
+        write_whole(
+            folder / f"{name}.npz",
+            lambda file: np.savez_compressed(file, allow_pickle=False, **self.errors),
+        )
         header = "| protocol | weights | body | MPVE | MPJPE | PA-MPJPE |\n|" + "---|" * 6 + "\n"
-        (folder / f"{name}.md").write_text(header + self.table_row() + "\n")
+        write_bytes_whole(folder / f"{name}.md", (header + self.table_row() + "\n").encode())

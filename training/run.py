@@ -18,12 +18,14 @@ from smpler.training.assembly import (
     device_loader,
     prepare_model,
 )
-from smpler.training.distributed import Processes
+from smpler.training.distributed import Processes, SharedError
 from smpler.training.evaluator import Evaluator
+from smpler.training.lock import check_may_train, locked
 from smpler.training.options import RunOptions
 from smpler.training.pictures import draw_batch
 from smpler.training.trainer import Trainer
 from smpler.utils.drawing.visualize import Color
+from smpler.utils.files.whole import write_bytes_whole
 from smpler.utils.image import write_image
 from smpler.utils.paths import prepare_folder
 
@@ -59,21 +61,34 @@ def run(options: RunOptions, processes: Processes) -> None:
         path = options.folder / f"eval_{protocol.name}"
         evaluate_once(model, evaluator, path, options.mesh_color)
     else:
-        train(model, lineage, evaluator, options, processes)
+        with locked(options.folder, processes):
+            processes.together(lambda: check_may_train(options) if processes.is_main else None)
+            train(model, lineage, evaluator, options, processes)
 
 
 def evaluate_once(model: SMPLer, evaluator: Evaluator, path: Path, mesh_color: Color) -> None:
-    """Measure, print, write the results as PATH.*, and draw the worst samples."""
+    """Measure, print, write the results as PATH.*, and draw the worst samples.
+
+    Raises:
+        SharedError: they could not be written, or are not those of the whole set.
+    """
     evaluation = evaluator(model)
-    if not evaluator.processes.is_main:
-        return
-    for line in evaluation.lines():
-        log.info(line)
-    evaluation.save(path.parent, path.name)
-    sheet = evaluator.draw_worst(model, evaluation, mesh_color)
-    if sheet is not None:
-        write_image(path.with_name(f"{path.name}_worst.png"), sheet)
-    log.info("Written: %s.{json,npz,md}, worst samples: %s_worst.png.", path, path)
+
+    def tell() -> None:
+        if not evaluator.processes.is_main:
+            return
+        for line in evaluation.lines():
+            log.info(line)
+        evaluation.save(path.parent, path.name)
+        sheet = evaluator.draw_worst(model, evaluation, mesh_color)
+        if sheet is not None:
+            write_image(path.with_name(f"{path.name}_worst.png"), sheet)
+        log.info("Written: %s.{json,npz,md}, worst samples: %s_worst.png.", path, path)
+
+    evaluator.processes.together(tell)
+    problem = evaluation.problem()
+    if problem:
+        raise SharedError(problem)
 
 
 def train(
@@ -107,9 +122,12 @@ def train(
     )
     if options.auto_load:
         trainer.resume()
+    elif processes.is_main:
+        trainer.replaced = tuple(trainer.checkpoints.glob("*.pt"))
     if processes.is_main:
         log.info("Start: %s. Training samples: %d.", identity["start"], len(dataset))
-        (options.folder / "config.json").write_text(json.dumps(identity, indent=2) + "\n")
+        text = json.dumps(identity, indent=2) + "\n"
+        write_bytes_whole(options.folder / "config.json", text.encode())
     trainer.train()
 
 

@@ -102,6 +102,7 @@ class Trainer:
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
         self.epoch, self.step, self.best = 0, 0, math.inf
         self.num_skipped = 0
+        self.replaced: tuple[Path, ...] = ()  # checkpoints that go once this run has its first
         self.summary = None  # made by the main process once it trains
         self._owes_evaluation = False  # whether the last epoch's evaluation is still to be made
         # steps done, and when: at the last summary, and after this process's first of the epoch
@@ -254,8 +255,11 @@ class Trainer:
         self.summary.add(self.step, {f"eval/{name}": mean for name, mean in means.items()})
         for line in (f"epoch {self.epoch - 1:03d}", *evaluation.lines()):
             log.info(line)
+        problem = evaluation.problem()
+        if problem:
+            log.warning("epoch %03d: %s", self.epoch - 1, problem)
         evaluation.save(self.folder / "evaluations", f"epoch_{self.epoch - 1:03d}")
-        return means.get(BEST_METRIC)
+        return None if evaluation.not_finite else means.get(BEST_METRIC)
 
     def _save_epoch(self, metric: float | None, keep: bool) -> None:
         paths = [self.checkpoints / "last.pt"]
@@ -287,6 +291,9 @@ class Trainer:
             **self.identity,
         }
         save_atomically(content, *paths)
+        for path in set(self.replaced) - set(paths):
+            path.unlink(missing_ok=True)
+        self.replaced = ()
 
     @property
     def _is_between_epochs(self) -> bool:

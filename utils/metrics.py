@@ -44,18 +44,22 @@ def align_by_similarity(
     """Move each source by the similarity that brings it closest to its target.
 
     Least squares over rotations, never reflections (Umeyama, PAMI 1991). Points that all coincide
-    are moved without being scaled.
+    are moved without being scaled. Where a number is not finite, so is the whole answer: NaN.
     """
     source_mean, target_mean = (x.mean(dim=1, keepdim=True) for x in (source, target))
     source, target = source - source_mean, target - target_mean
-    u, singular, vh = torch.linalg.svd(target.mT @ source)
+    covariance = target.mT @ source
+    finite = covariance.isfinite().all(dim=(1, 2))[:, None, None]
+    # a single number that is not finite would make torch refuse the whole batch
+    u, singular, vh = torch.linalg.svd(torch.where(finite, covariance, 0.0))
     # the best orthogonal matrix may be a reflection; the best rotation then flips its weakest axis
     sign = torch.linalg.det(u @ vh).sign()
     signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
     rotation = (u * signs[:, None]) @ vh
     spread = source.square().sum(dim=(1, 2))
     scale = (singular * signs).sum(dim=-1) / spread.clamp(min=torch.finfo(source.dtype).tiny)
-    return scale[:, None, None] * source @ rotation.mT + target_mean
+    aligned = scale[:, None, None] * source @ rotation.mT + target_mean
+    return torch.where(finite, aligned, float("nan"))
 
 
 def _mean_distance(a: Float[Tensor, "b n 3"], b: Float[Tensor, "b n 3"]) -> Float[Tensor, "b"]:

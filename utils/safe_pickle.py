@@ -1,118 +1,179 @@
 """Reads pickles of arrays, also those made with chumpy and scipy.sparse, without running any code.
 
-SMPL's body files and 3DPW's sequences are such pickles, written by Python 2.
+SMPL's body files and 3DPW's sequences are such pickles, written by Python 2. A pickle is a program
+that names functions and calls them. Here every name is looked up in the table of
+`smpler.utils.files.pickled_calls`, nothing is imported, and a call is only written down.
 """
 
+import io
 import pickle
+import struct
+import warnings
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from smpler.utils.paths import display
+from smpler.utils.files.pickled_calls import KINDS, Made, Name, Pairs, Refused, make
+from smpler.utils.files.pickled_values import Values
+from smpler.utils.paths import display, require
+
+MAX_BYTES = 2**30
+"""Largest file; SMPL's own largest has a quarter of it."""
+MAX_OPCODES = 2_000_000
+"""Steps of the pickle's program; a file of SMPL or 3DPW has thousands."""
 
 
-def read_array_pickle(path: Path):
-    """Read a pickle of arrays, numbers, strings, lists and dicts; nothing in it is executed.
+def read_array_pickle(path: Path, fields: Collection[str] | None = None) -> dict:
+    """Read a pickled dict of arrays, numbers, strings, lists and dicts; nothing in it is executed.
 
-    Values of chumpy and scipy.sparse are returned as holders, which `to_array` turns into arrays.
+    Values of chumpy and scipy.sparse become dense arrays, sets become lists.
+
+    Args:
+        fields: entries of the dict that are wanted, by default all; others are left out.
 
     Raises:
-        ValueError: it holds anything else, or is broken.
+        FileNotFoundError: there is no such file.
+        ValueError: it holds anything else, is too large or broken.
     """
+    size = require(path).stat().st_size
     try:
-        with path.open("rb") as file:
-            return _ArrayUnpickler(file, encoding="latin1").load()
+        if size > MAX_BYTES:
+            raise Refused(f"it has {size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged escapes; whether they fit is seen below
+            content = _Recorder(io.BytesIO(path.read_bytes())).load()
+            if not isinstance(content, Pairs):
+                kind = content.kind if isinstance(content, Made) else type(content).__name__
+                raise Refused(f"it holds a {kind}, not a dict of arrays")
+            return Values().fields(content, fields)
+    except Refused as error:
+        raise ValueError(
+            f"{display(path)} was not read: {error}. Give the file as it was published."
+        ) from error
     except Exception as error:  # a broken pickle can raise anything
-        reason = error or type(error).__name__
-        raise ValueError(f"{display(path)} was not read: {reason}.") from error
+        raise ValueError(
+            f"{display(path)} was not read: it is damaged or no pickle of arrays "
+            f"({type(error).__name__}). Get the file again."
+        ) from error
 
 
 def to_array(value) -> np.ndarray:
-    """Return a value of such a pickle as a dense array."""
-    if isinstance(value, _Holder):
-        return value.array()
-    return value.toarray() if hasattr(value, "toarray") else np.asarray(value)  # scipy.sparse
+    """Return a number, a nested list or a matrix of scipy.sparse as a dense array.
+
+    Raises:
+        ValueError: a list's entries have different lengths.
+    """
+    if hasattr(value, "toarray"):
+        return value.toarray()
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError("A list whose entries have different lengths is no array.") from error
 
 
-class _Holder:
-    """Replaces a class that a pickle names: keeps the state, runs nothing."""
+class _Opcodes(dict):
+    """The steps of a pickle's program -> what is done; counts them."""
 
-    def __init__(self, *args, **kwargs):
-        self.state = {}
+    def __init__(self, entries: dict):
+        super().__init__(entries)
+        self.left = MAX_OPCODES
 
-    def __setstate__(self, state):
-        self.state = state
-
-
-class _Chumpy(_Holder):
-    """chumpy.ch.Ch: its value is the array `x`."""
-
-    def array(self) -> np.ndarray:
-        return to_array(self.state["x"])
+    def __getitem__(self, code: int):
+        self.left -= 1
+        if self.left < 0:
+            raise Refused(f"it holds more than {MAX_OPCODES:,} entries")
+        return super().__getitem__(code)
 
 
-class _ChumpySelect(_Holder):
-    """chumpy.reordering.Select: entries `idxs` of the flattened array `a`."""
+class _Recorder(pickle._Unpickler):
+    """Writes down what a pickle asks for; calls, imports and hashes nothing.
 
-    def array(self) -> np.ndarray:
-        chosen = to_array(self.state["a"]).ravel()[to_array(self.state["idxs"])]
-        return chosen.reshape(self.state.get("preferred_shape", chosen.shape))
+    It is Python's own unpickler in Python: the one in C cannot be kept from changing attributes,
+    or from allocating what a file says before it is read.
+    """
+
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list]
+    read: Callable[[int], bytes]
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, encoding="latin1")
+        vars(self)["dispatch"] = _Opcodes(_DISPATCH)  # this file's own, as it counts
+
+    def find_class(self, module: str, name: str) -> Name:
+        if (module, name) not in KINDS:
+            shown = f"{module[:80]}.{name[:80]}".encode("unicode_escape").decode()
+            raise Refused(f"it asks for {shown}, which is not an array")
+        return Name(KINDS[module, name])
+
+    def _instantiate(self, klass, args) -> None:
+        self.append(make(klass, tuple(args)))
+
+    def _call(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = make(self.stack[-1], args)
+
+    def _call_from_mark(self) -> None:
+        klass, *args = self.pop_mark()
+        self.append(make(klass, tuple(args)))
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Made):
+            raise Refused("it changes what is not an array")
+        self.stack[-1].state = state
+
+    def _empty_dict(self) -> None:
+        self.append(Pairs())
+
+    def _dict(self) -> None:
+        items = self.pop_mark()  # changes `append`
+        self.append(Pairs().add(items))
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].add(items)
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1].add([key, value])
+
+    def _empty_set(self) -> None:
+        self.append([])
+
+    def _frozen_set(self) -> None:
+        items = self.pop_mark()
+        self.append(items)
+
+    def _bytes(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.append(self.read(length))
+
+    def _refuse(self) -> None:
+        raise Refused("it asks for objects that are not in the file")
 
 
-class _SparseMatrix(_Holder):
-    """A compressed scipy.sparse matrix of any scipy version."""
-
-    class_name = "csc_array"
-
-    def array(self) -> np.ndarray:
-        import scipy.sparse  # here, because most bodies need it not and start sooner without
-
-        parts = [to_array(self.state[key]) for key in ("data", "indices", "indptr")]
-        shape = self.state.get("_shape", self.state.get("shape"))
-        return getattr(scipy.sparse, self.class_name)(tuple(parts), shape=shape).toarray()
-
-
-class _SparseRowMatrix(_SparseMatrix):
-    class_name = "csr_array"
-
-
-_NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
-_PLAIN_NAMES = {  # copy_reg and __builtin__ are what Python 2 called them
-    (module, name)
-    for modules, names in (
-        (("copyreg", "copy_reg"), ("_reconstructor",)),
-        (("builtins", "__builtin__"), ("object", "set", "frozenset", "bytearray")),
-        (("collections",), ("OrderedDict",)),
-    )
-    for module in modules
-    for name in names
-}
-_HOLDERS = {
-    ("chumpy", "Ch"): _Chumpy,
-    ("chumpy", "Select"): _ChumpySelect,
-    ("scipy.sparse", "csc_matrix"): _SparseMatrix,
-    ("scipy.sparse", "csc_array"): _SparseMatrix,
-    ("scipy.sparse", "csr_matrix"): _SparseRowMatrix,
-    ("scipy.sparse", "csr_array"): _SparseRowMatrix,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays, chumpy values and sparse matrices, and refuses everything else."""
-
-    def find_class(self, module: str, name: str):
-        for (package, class_name), holder in _HOLDERS.items():
-            if name == class_name and (module == package or module.startswith(package + ".")):
-                return holder
-        if module.split(".")[0] == "numpy" and name in _NUMPY_NAMES:
-            return super().find_class(module, name)
-        if (module, name) in _PLAIN_NAMES:
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
-            return _encode_latin1
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")
-
-
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Replaces `_codecs.encode`, with which pickles hold bytes as latin1 text."""
-    return text.encode("latin1")
+_DISPATCH = pickle._Unpickler.dispatch | {
+    pickle.REDUCE[0]: _Recorder._call,
+    pickle.NEWOBJ[0]: _Recorder._call,
+    pickle.OBJ[0]: _Recorder._call_from_mark,
+    pickle.BUILD[0]: _Recorder._build,
+    pickle.EMPTY_DICT[0]: _Recorder._empty_dict,
+    pickle.DICT[0]: _Recorder._dict,
+    pickle.SETITEM[0]: _Recorder._set_item,
+    pickle.SETITEMS[0]: _Recorder._set_items,
+    pickle.EMPTY_SET[0]: _Recorder._empty_set,
+    pickle.ADDITEMS[0]: pickle._Unpickler.dispatch[pickle.APPENDS[0]],
+    pickle.FROZENSET[0]: _Recorder._frozen_set,
+    pickle.BYTEARRAY8[0]: _Recorder._bytes,
+    **{
+        code[0]: _Recorder._refuse
+        for code in (
+            pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID,
+            pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+        )
+    },
+}  # fmt: skip

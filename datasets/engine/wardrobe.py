@@ -6,7 +6,6 @@ a JSON text of names and numbers; the arrays of an item are named `GROUP/NAME/FI
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from smpler.datasets.engine.layers import Mesh
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.paths import META_DATA, display, require
 
 WARDROBE = META_DATA / "wardrobe.npz"
@@ -127,15 +127,13 @@ def load_wardrobe(path: str | Path | None = None) -> Wardrobe:
         ValueError: it is not a pack, or damaged.
     """
     path = require(Path(path or WARDROBE))
+    advice = "fetch it again, or build it with python -m scripts.build.wardrobe"
+    arrays = read_npz(path, what="is no wardrobe", advice=advice)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _unpack(_Pack(archive))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{display(path)} is no wardrobe: {reason}. Fetch it again, or build it with "
-            "python -m scripts.build.wardrobe."
-        ) from error
+        return _unpack(_Pack(arrays))
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, cv2.error) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{display(path)} is no wardrobe: {reason}; {advice}.") from error
 
 
 def spherical_harmonics(normals: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 9"]:

@@ -4,11 +4,12 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from smpler.models.weights.integrity import load_checked
 from smpler.models.weights.quantized import dequantize, read_quantized
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.paths import display, require
 
 
@@ -17,19 +18,29 @@ def read_tensors(path: Path) -> Mapping:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or is no mapping.
+        ValueError: it cannot be read, is damaged, or is no mapping.
     """
     require(path)
     if path.suffix == ".safetensors":
         return read_quantized(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content, is_whole = load_checked(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a state dict.")
+    if not is_whole:
+        raise ValueError(damaged(path))
     return content
+
+
+def damaged(path: Path) -> str:
+    """Say that a checkpoint does not hold what was written."""
+    return (
+        f"{display(path)} is damaged: its bytes are not those that were written. Take another "
+        "checkpoint, or get it anew."
+    )
 
 
 def load_strictly(
@@ -75,7 +86,16 @@ def first(names: list[str], count: int = 3) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Read a shipped network's npz as a state dict in float32; int8 tensors have scales beside."""
-    with np.load(path) as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays}
-    return {name: value.float() for name, value in dequantize(tensors).items()}
+    """Read a shipped network's npz as a state dict in float32; int8 tensors have scales beside.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds other than tensors.
+    """
+    arrays = read_npz(path)
+    try:
+        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        return {name: value.float() for name, value in dequantize(tensors).items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{display(path)} holds no weights of a network: {reason}") from error

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from smpler.utils.files.whole import write_bytes_whole
 from smpler.utils.paths import display
 
 FORMAT = "smpler-weights/1"
@@ -52,14 +53,18 @@ def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_quantized(path: Path, state: Mapping[str, Tensor], about: dict) -> None:
-    """Write a state dict in int8.
+    """Write a state dict in int8; the file appears whole or not at all.
 
     Args:
         about: plain values under `config` and whatever else the reader shall know.
+
+    Raises:
+        OSError: it could not be written.
     """
     tensors = quantize(state)
     metadata = {"format": FORMAT, "about": json.dumps(about), "sha256": _fingerprint(tensors)}
-    path.write_bytes(save(tensors, metadata))  # save_file would hide it from other users
+    # save_file would hide it from other users
+    write_bytes_whole(path, save(tensors, metadata))
 
 
 def read_quantized(path: Path) -> dict:

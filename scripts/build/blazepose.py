@@ -25,6 +25,7 @@ from smpler.models.backbones.blazepose import (
     BlazePoseBackbone,
 )
 from smpler.models.detectors.blazepose import PersonLandmarks
+from smpler.utils.files.whole import write_whole
 from smpler.utils.image import CROP_SIZE, CropWindow, crop, read_image
 from smpler.utils.paths import SAMPLES, display
 
@@ -62,7 +63,7 @@ def main() -> int:
     network, landmarks = convert(interpreter)
     check_parity(network, landmarks, interpreter)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), args.out)
+    write_whole(args.out, lambda file: torch.save(network.state_dict(), file))
     print(f"{display(args.out)}: {args.out.stat().st_size / 1e6:.2f} MB")
     if args.landmarks:
         tflite.save_half(args.landmarks, landmarks)

@@ -18,6 +18,7 @@ from scripts.build.wheels import read_from_wheel
 from smpler.models.backbones import BACKBONES
 from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
 from smpler.models.weights.files import load_strictly
+from smpler.utils.files.whole import write_whole
 from smpler.utils.paths import display
 
 SHA256 = {
@@ -58,7 +59,7 @@ def main() -> int:
     check_parity("efficientnet-lite-pytorch", network, LastMap(original.eval()))
     out = args.out or BACKBONES[f"efficientnet-{args.variant}"].weights_file
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), out)
+    write_whole(out, lambda file: torch.save(network.state_dict(), file))
     print(f"{display(out)}: {out.stat().st_size / 1e6:.2f} MB")
     if args.golden:
         write_golden(args.golden, backbone)
@@ -138,7 +139,8 @@ def write_golden(path: Path, backbone: nn.Module) -> None:
     """Write timm's maps for seeded weights and an image, every fourth place of every fourth map."""
     backbone.load_state_dict(seeded_state(backbone))
     maps = backbone(golden_images())
-    np.savez_compressed(path, *[x[:, ::4, ::4, ::4].numpy() for x in maps])
+    arrays = [x[:, ::4, ::4, ::4].numpy() for x in maps]
+    write_whole(path, lambda file: np.savez_compressed(file, *arrays))
     print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from smpler.models.body import OPEN_BODY, load_body
+from smpler.utils.files.whole import write_whole
 from smpler.utils.joints import SMPL_NAMES, SMPL_PARENTS
 from smpler.utils.paths import META_DATA, display
 
@@ -63,12 +64,12 @@ def main() -> int:
         return 2
     pose = np.stack([convert(bone_rotations[name], to_tpose) for name in NAMES])
     body = load_body(OPEN_BODY)
-    np.savez_compressed(
-        args.out,
-        names=np.array(NAMES),
-        pose=pose.astype(np.float32),
-        rest_joints=(body.J_regressor @ body.v_template).astype(np.float32),
-    )
+    arrays = {
+        "names": np.array(NAMES),
+        "pose": pose.astype(np.float32),
+        "rest_joints": (body.J_regressor @ body.v_template).astype(np.float32),
+    }
+    write_whole(args.out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
     print(f"{display(args.out)}: {args.out.stat().st_size} bytes, sha256 {digest}")
     return 0

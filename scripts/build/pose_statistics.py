@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from smpler.datasets.engine.poses import anatomy
 from smpler.datasets.engine.poses.captured import STATISTICS, numbers_of, on_floor
+from smpler.utils.files.whole import write_whole
 from smpler.utils.flags import positive, whole
 from smpler.utils.paths import display
 
@@ -88,9 +89,9 @@ def main(argv: list[str] | None = None) -> int:
         for name in vars(parts[0])
     )
     is_floor = np.repeat([False, True], [len(part.weight) for part in parts])
-    np.savez_compressed(
-        args.out, floor=is_floor, weight=weight, mean=mean, directions=directions, rest=rest
-    )
+    arrays = {"floor": is_floor, "weight": weight, "mean": mean}
+    arrays |= {"directions": directions, "rest": rest}
+    write_whole(args.out, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     print(
         f"{display(args.out)}: {args.out.stat().st_size // 1000} kB from {len(pose)} poses; the "
         f"smallest group stands for {len(pose) * weight.min():.0f} of them."

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.build.wheels import read_from_wheel
+from smpler.utils.files.whole import write_whole
 from smpler.utils.paths import display
 
 WHEEL = "mediapipe==0.10.21"
@@ -104,12 +105,13 @@ def save_half(path: Path, network: nn.Module) -> None:
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **{name: value.numpy() for name, value in tensors.items()})
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     print(f"{display(path)}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def save_golden(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write what the original answers, for the tests."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     print(f"{display(path)}: {path.stat().st_size / 1e3:.1f} kB")

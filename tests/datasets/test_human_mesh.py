@@ -132,6 +132,9 @@ def test_large_photos_are_decoded_smaller_in_training_only(tmp_path):
 BAD_LABELS = {
     "nan": ({"pose": [float("nan")] * 72}, "pose holds nan"),
     "infinite": ({"2d_joints": [[1e999, 0, 1]] * 24}, "2d_joints holds inf"),
+    "float32": ({"betas": [1e39] + [0] * 9}, r"betas holds 1e\+39, too large for float32"),
+    "400 digits": ({"pose": [10**400] * 72}, "pose is no array of 72 numbers"),
+    "float32, in a tiny box": ({"scale": 1e-40}, "keypoints_2d becomes .* cannot hold"),
     "wrong count": ({"3d_joints": [[0, 0, 0, 1]] * 23}, "3d_joints has 92 numbers instead of 96"),
     "missing": ({"betas": None}, "betas has 1 numbers instead of 10"),
     "ragged": ({"2d_joints": [[1, 2], [3]]}, "2d_joints is no array of 72 numbers"),

@@ -180,7 +180,11 @@ def test_npz_with_objects_inside_is_refused(tmp_path):
         ("posedirs", np.zeros((20, 3, 486)), r"'posedirs' of shape \(20, 3, 486\).*not SMPL-H"),
         ("weights", np.zeros((20, 55)), r"'weights' of shape \(20, 55\)"),
         ("shapedirs", np.zeros((20, 3, 9)), r"'shapedirs' of shape \(20, 3, 9\)"),
-        ("v_template", np.full((20, 3), np.nan), "'v_template' that is not finite"),
+        (
+            "v_template",
+            np.full((20, 3), np.nan),
+            "'v_template' of the body 'odd' has a value that is not finite",
+        ),
         ("f", np.array([[0, 1, 20]]), "names vertex 20 of 20"),
         ("kintree_table", np.zeros((2, 24), int), "kinematic tree other than SMPL's"),
     ],

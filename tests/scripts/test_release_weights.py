@@ -13,6 +13,7 @@ from smpler.models.weights import checkpoint
 from smpler.models.weights.checkpoint import load_model, released_weights
 from smpler.utils.image import CropWindow, crop, read_image
 from smpler.utils.paths import ROOT, SAMPLES
+from tests.training.disk import full_disk
 
 PRESET = "smpler-blaze-backbone"
 RELEASED_NAME = "smpler_open_blaze.safetensors"
@@ -114,6 +115,16 @@ def test_what_cannot_be_released_is_one_sentence(folder, tmp_path, capsys):
     config = PRESETS["smpler-lite-backbone"]
     with pytest.raises(ValueError, match="none of smpler-blaze, smpler-blaze-backbone, smpler"):
         release_weights.place_of(config, "x.pt")
+
+
+def test_a_full_disk_leaves_the_older_file_and_names_it(folder, tmp_path, capsys):
+    out = tmp_path / "older.safetensors"
+    out.write_bytes(b"older")
+    with full_disk(1_000_000):
+        code = release_weights.main([str(folder / "best.pt"), "--out", str(out)])
+    error = capsys.readouterr().err
+    assert code == 2 and error.count("\n") == 1 and f"{out} could not be written" in error, error
+    assert out.read_bytes() == b"older" and list(tmp_path.iterdir()) == [out]
 
 
 def test_a_configuration_of_another_version_is_one_sentence(tmp_path):

@@ -11,6 +11,7 @@ from smpler.models.losses import SMPLLoss
 from smpler.models.smpl import SMPL, GenderedSMPL
 from smpler.training.distributed import Processes
 from smpler.training.engine import (
+    FLAGS,
     Precision,
     measure,
     measure_gendered,
@@ -29,8 +30,11 @@ NUM_SAMPLES = 101  # neither 2 nor 3 divides it
 def given_errors() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     errors = {name: rng.gamma(2, 0.03, NUM_SAMPLES) for name in ("mpjpe", "mpjpe-pa", "mpve")}
+    flags = {name: np.ones(NUM_SAMPLES, bool) for name in FLAGS}
+    flags["has_smpl"][::3] = False
     errors["mpve"][::3] = np.nan
-    return {"index": np.arange(NUM_SAMPLES)} | errors
+    keys = np.array([f"person {number}" for number in range(NUM_SAMPLES)])
+    return {"index": np.arange(NUM_SAMPLES), "key": keys} | flags | errors
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 150])
@@ -43,7 +47,7 @@ def test_any_number_of_processes_gives_the_single_process_metric(world_size):
     assert sum(len(shard["index"]) for shard in shards) == NUM_SAMPLES
     merged = merge_shards(shards)
     for name, values in errors.items():
-        assert np.array_equal(merged[name], values, equal_nan=True), name
+        assert np.array_equal(merged[name], values, equal_nan=values.dtype == float), name
     for name, value in summarise(merged).items():
         expected = 1000 * np.nanmean(errors[name])
         assert abs(value["mean_mm"] - expected) < 1e-12 * expected, (name, value, expected)
@@ -52,7 +56,7 @@ def test_any_number_of_processes_gives_the_single_process_metric(world_size):
 
 
 def test_metrics_that_no_sample_has_are_left_out():
-    errors = given_errors() | {"mpve": np.full(NUM_SAMPLES, np.nan)}
+    errors = given_errors() | {"has_smpl": np.zeros(NUM_SAMPLES, bool)}
     assert list(summarise(errors)) == ["mpjpe", "mpjpe-pa"]
 
 
@@ -93,6 +97,23 @@ def test_a_perfect_estimate_has_no_error_and_absent_labels_are_nan(tiny_body):
     assert errors["mpjpe"].isnan().tolist() == [False, True, False]
     for name, error in errors.items():
         assert error.nan_to_num().max() < 1e-6, (name, error)
+
+
+@pytest.mark.parametrize("name", ["betas", "pose", "keypoints_3d"])
+@pytest.mark.parametrize("value", [3e38, float("inf"), float("nan")])
+def test_a_label_that_gives_no_body_is_named(name, value, tiny_body):
+    layer = SMPL(tiny_body)
+    estimate, batch = tiny_batch(layer)
+    batch["key"] = ["a", "b", "c"]
+    batch[name][0, 0] = value
+    if name == "pose" and value == 3e38:
+        return  # an angle as any other
+    with pytest.raises(ValueError, match="The label of sample a is wrong: its (vert|keyp)"):
+        measure(estimate, layer, batch)
+    batch[name][0, 0], batch[name][2, 0] = 0.0, value
+    if name != "keypoints_3d":
+        errors = measure(estimate, layer, batch)  # c has no SMPL
+        assert errors["mpve"].isfinite().tolist() == [True, True, False], errors
 
 
 def test_gendered_ground_truth_is_each_persons_own_body(tiny_body):

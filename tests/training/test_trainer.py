@@ -3,12 +3,14 @@ import signal
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tensorboardX.proto import event_pb2
 
 from smpler.training.checkpoint import load_checkpoint, save_atomically
 from smpler.training.distributed import Processes, TrainSampler
+from smpler.training.summary import Summary
 from smpler.training.trainer import parameter_groups
 from smpler.training.weight_average import WeightAverage
 from tests.support.programs import Done, run
@@ -17,8 +19,8 @@ from tests.support.tiny_training import tiny_options
 CPU = torch.device("cpu")
 
 
-def train(folder: Path, *arguments, processes: int = 1) -> Done:
-    return run("tests.support.tiny_training", folder, *arguments, processes=processes)
+def train(folder: Path, *arguments, **kwargs) -> Done:
+    return run("tests.support.tiny_training", folder, *arguments, **kwargs)
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
@@ -114,6 +116,23 @@ def read_events(folder: Path):
         (length,) = struct.unpack_from("<Q", data, start)
         yield event_pb2.Event.FromString(data[start + 12 : start + 12 + length])
         start += 16 + length
+
+
+def test_a_full_disk_under_tensorboard_is_a_warning_and_changes_no_weight(uninterrupted, tmp_path):
+    done = train(tmp_path, "--full_tensorboard", timeout=40).check()
+    warnings = [line for line in done.output.splitlines() if "TensorBoard" in line]
+    assert len(warnings) == 1 and "No space left on device" in warnings[0], warnings
+    assert "Traceback" not in done.output and "Exception ignored" not in done.output, done.output
+    assert_identical(weights(tmp_path), weights(uninterrupted))
+
+
+def test_a_folder_that_tensorboard_cannot_write_to_is_a_warning(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    summary = Summary(tmp_path / "file", 3, {"seed": 0})
+    summary.add(4, {"loss": 1.0})
+    summary.add_picture(4, "train", np.zeros((8, 8, 3), np.uint8))
+    summary.close()
+    assert len(caplog.records) == 1 and "Not a directory" in caplog.text, caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_every_term(tmp_path):

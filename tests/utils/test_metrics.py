@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
@@ -58,6 +59,15 @@ def test_coinciding_points_have_an_error_and_no_nan():
     error = pa_mpjpe(torch.zeros(1, 14, 3).double(), target)
     expected = torch.linalg.vector_norm(target - target.mean(1, keepdim=True), dim=-1).mean()
     assert torch.allclose(error, expected), (error, expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_spoils_its_own_sample_alone(value):
+    predicted, target = random(3, 14, 3), random(3, 14, 3, seed=1)
+    expected = pa_mpjpe(predicted, target)
+    predicted[1, 4, 2] = value
+    found = pa_mpjpe(predicted, target)
+    assert found[[0, 2]].equal(expected[[0, 2]]) and not found[1].isfinite(), found
 
 
 def test_mpjpe_is_centred_on_the_hips():

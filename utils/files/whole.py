@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from smpler.utils.paths import display
+
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a crash at any moment leaves the old one, if any, or the new one.
@@ -14,7 +16,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: writes the content into the open file that it is given.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written; the message names the file.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -23,6 +25,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:  # a full disk's names no file, others name the temporary one
+        reason = error.strerror or str(error)
+        raise OSError(f"{display(path)} could not be written: {reason}.") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ AMASS's world has z up; poses come out in the frame of `smpler.datasets.engine.p
 heading removed.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from smpler.datasets.engine.poses.anatomy import remove_heading
+from smpler.utils.files.arrays import npz_names, read_npz
 from smpler.utils.joints import NUM_JOINTS
 from smpler.utils.paths import display
 
@@ -21,6 +21,7 @@ WIDTHS = (72, 156, 165)
 NUM_BODY_JOINTS = 22
 LARGEST_ANGLE = 4 * np.pi
 """Largest number in a pose [radians]; a larger one is no axis-angle."""
+UNUSABLE, ADVICE = "is no usable AMASS file", "download it again or take it out"
 TO_Y_UP = Rotation.from_euler("x", -90, degrees=True)
 
 
@@ -51,16 +52,21 @@ def load_amass(source: Path, frames_per_second: float = 6.0) -> Float[np.ndarray
 
 def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 3"]:
     """Read one file, see `load_amass`."""
-    arrays = _read(path)
+    arrays = read_npz(path, ("poses", *RATE_NAMES), UNUSABLE, ADVICE)
     if "poses" not in arrays:
-        raise _unusable(path, f"it holds {', '.join(arrays) or 'nothing'}, but no `poses`")
-    rates = [
-        float(arrays[name]) for name in RATE_NAMES if name in arrays and arrays[name].size == 1
-    ]
+        names = ", ".join(npz_names(path)) or "nothing"
+        raise _unusable(path, f"it holds {names}, but no `poses`")
+    given = [arrays[name] for name in RATE_NAMES if name in arrays]
+    rates = [float(rate.item()) for rate in given if rate.size == 1 and rate.dtype.kind in "iuf"]
     if not rates or not 0 < rates[0] < np.inf:
         raise _unusable(path, f"it has no positive `{RATE_NAMES[0]}`")
     poses = arrays["poses"]
-    if poses.ndim != 2 or poses.shape[1] not in WIDTHS or not len(poses):
+    if (
+        poses.dtype.kind not in "iuf"
+        or poses.ndim != 2
+        or poses.shape[1] not in WIDTHS
+        or not len(poses)
+    ):
         raise _unusable(
             path, f"`poses` is {poses.shape}, not (frames, {' or '.join(map(str, WIDTHS))})"
         )
@@ -76,26 +82,13 @@ def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 
     return body.astype(np.float32)
 
 
-def _read(path: Path) -> dict[str, np.ndarray | None]:
-    """Return the arrays of a file by name; those that are not used are None."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            read = ("poses", *RATE_NAMES)
-            return {name: archive[name] if name in read else None for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise _unusable(path, f"it cannot be read ({error})") from error
-
-
 def _holds_poses(path: Path) -> bool:
     """Return False only for an intact file that holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return "poses" in archive.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return "poses" in npz_names(path)
+    except ValueError:
         return True
 
 
 def _unusable(path: Path, reason: str) -> ValueError:
-    return ValueError(
-        f"{display(path)} is no usable AMASS file: {reason}; download it again or take it out."
-    )
+    return ValueError(f"{display(path)} {UNUSABLE}: {reason}; {ADVICE}.")

