@@ -94,18 +94,19 @@ def track_result(
         seen: in the whole clip.
         view: what the clip was taken with.
         predictor: that saw it.
-        settings: of the motion.
+        settings: of the motion; a predictor that does not fit only smooths.
         meshes: keep the vertices of each frame.
     """
+    settings = replace(settings, fit=settings.fit and predictor.fit)
     windows = track.windows()
-    observation, prior = known_of(track, windows, view, predictor)
+    observation, known = known_of(track, windows, view, predictor)
     is_seen = torch.from_numpy(track.is_seen).to(observation.presence.device)
     with torch.inference_mode():
-        quality = qualities(prior_network(prior), observation) * is_seen
+        quality = qualities(known.network, observation) * is_seen
     course = course_of(
-        predictor.model.smpl, prior.start, observation.evidence, is_seen, view.fps, settings
+        predictor.model.smpl, known.start, observation.evidence, is_seen, view.fps, settings
     )
-    scatter = prior.start.joints
+    scatter = known.start.joints
     numbers = []
     for part, people in meshed(predictor, course.people):
         of_part = Observation(sliced(observation.landmarks, part), {}, observation.presence[part])
@@ -182,11 +183,6 @@ class Known:
     """The network's answer."""
     start: Prior
     """The same, with what the landmarks are lifted to."""
-
-
-def prior_network(known: Known) -> Placement:
-    """Return the network's answer."""
-    return known.network
 
 
 def known_of(

@@ -110,9 +110,9 @@ def test_the_demos_way_with_crops_is_what_the_demo_does_with_photos():
         (found,) = open_weights.DemosWay(predictor)(images)
     window = CropWindow(0, 0, CROP_SIZE, CROP_SIZE)
     for number, picture in enumerate((crop, grey)):
-        answer = predictor.estimate(picture, [window])
+        answer = predictor.look(picture, [window]).people.estimate
         assert torch.equal(found.vertices[number], answer.vertices[0])
-    plain = Predictor(predictor.model).estimate(crop, [window])
+    plain = Predictor(predictor.model).look(crop, [window]).people.estimate
     assert (found.vertices[0] - plain.vertices[0]).abs().max() > 0.01
 
 
@@ -125,7 +125,7 @@ class Judge:
 
     def look(self, image, detection):
         window = CropWindow.for_box(detection.box)
-        found = self.predictor.estimate(image, [window]).keypoints_2d[0]
+        found = self.predictor.look(image, [window]).people.estimate.keypoints_2d[0]
         places = window.to_photo(found[SEEN_KEYPOINTS].double().numpy())
         places[:, 0] += self.error * real_photos.torso_length(places)
         return Landmarks(places, np.array([1.0] * 11 + [0.0]), 1.0)
@@ -177,7 +177,7 @@ def test_released_weights_find_arms_and_legs_in_a_photo():
         CropWindow.for_box((315.0, 28.0, 270.0, 290.0)),
     )
     network = Predictor.load(device="cpu", mirror=False, fit=False)
-    estimate = network.estimate(photo, [window])
+    estimate = network.look(photo, [window]).people.estimate
     found = window.to_photo(estimate.keypoints_2d[0].double().numpy())
     errors = [
         np.linalg.norm(found[open_weights.KEYPOINT_NAMES.index(name)] - place)

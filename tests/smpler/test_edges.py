@@ -186,7 +186,7 @@ def test_the_landmark_network_is_chosen_by_a_flag(flags, quick, monkeypatch, tmp
         chosen.append(self.load_landmark_detector().network.refinement is not None)
         raise ValueError
 
-    monkeypatch.setattr(Predictor, "__call__", stop)
+    monkeypatch.setattr(Predictor, "find", stop)
     assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
     assert chosen == [bool(flags)]
 
@@ -228,7 +228,7 @@ def test_the_fit_makes_float64_of_nothing_that_is_on_the_device(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "cpu", to_cpu)
     monkeypatch.setattr(torch.Tensor, "double", to_double)
-    Predictor(model, landmark_detector=detector, mirror=True).estimate(photo, [window])
+    Predictor(model, landmark_detector=detector, mirror=True).look(photo, [window])
     assert moved
 
 

@@ -65,11 +65,20 @@ def test_everybody_has_files_and_all_have_one_scene_and_one_video(frames, tmp_pa
     with np.load(tmp_path / "out" / "street_track2.npz") as track:
         assert track["frames"].tolist() == list(range(COUNT))
         assert track["is_seen"].all() and track["betas"].shape == (10,)
+        assert set(track["fit"].tolist()) == {"off"}  # as the predictor does not fit
         assert str(track["video"]) == "street" and track["fps"] == 30
         assert {"poses", "trans", "gender", "mocap_framerate"} <= set(track.files)
         hips = track["box"][:, 0] + track["box"][:, 2] / 2
     assert np.all(np.diff(hips) < 0)  # the second one goes to the left
     assert not result.notes
+
+
+def test_a_predictor_that_fits_brings_motions_onto_the_landmarks(frames, tmp_path, monkeypatch):
+    predictor = predictor_on(Filmed(to_the_right), monkeypatch)
+    predictor.fit, predictor.lift = True, False
+    options = ClipOptions(Part(stop=0.3), video=False)
+    (track,) = process_clip(open_folder(frames, 30.0), predictor, tmp_path, None, options).tracks
+    assert set(track.fit) <= {"applied", "refused"} and track.joints_std is None
 
 
 def test_a_broken_run_goes_on_to_the_same_result(frames, tmp_path, monkeypatch):
