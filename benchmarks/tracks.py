@@ -20,6 +20,7 @@ from benchmarks.harness import print_markdown, write
 from benchmarks.real_photos import VIDEO, VIDEO_SHA256, VIDEO_WHEEL
 from scripts.build.wheels import read_from_wheel
 from smpler.models.detectors.landmarks import SIZES
+from smpler.models.inference.backends import BACKENDS
 from smpler.models.predictor import Predictor
 from smpler.utils.image import Box, iou
 from smpler.video.clip import ClipOptions, process_clip
@@ -63,11 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     add("--wheel", type=Path, help=f"wheel of {VIDEO_WHEEL}; downloaded if not given")
     add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
     add("--device", default="cpu")
+    add("--backend", choices=BACKENDS, default="eager", help="what runs the networks")
     add("--json", type=Path, help="file for the numbers")
     args = parser.parse_args(argv)
     try:
         content = read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, args.wheel)
-        predictor = Predictor.load(device=args.device, landmarks=args.landmarks)
+        predictor = Predictor.load(
+            device=args.device, backend=args.backend, landmarks=args.landmarks
+        )
         predictor.load_person_detector()
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

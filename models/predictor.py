@@ -26,7 +26,7 @@ from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector, checked_size
 from smpler.models.fitting import MIN_LANDMARKS, Prior, fit_to_landmarks
-from smpler.models.inference.backends import BACKENDS, Network, with_backend
+from smpler.models.inference.backends import BACKENDS, Network, with_backend, with_fast_looks
 from smpler.models.lifter import Lifter, combined
 from smpler.models.observation import (
     Observation,
@@ -86,6 +86,7 @@ class Predictor:
         self.person_detector, self.landmark_detector = person_detector, landmark_detector
         self.weights, self.weights_sha256 = weights, weights_sha256
         self.landmarks = checked_size(landmarks)
+        self.backend = "eager"  # of the landmark network; `load` changes it
 
     @classmethod
     def load(
@@ -134,7 +135,9 @@ class Predictor:
                 "is left at zero.",
                 stacklevel=2,
             )
-        return cls(network, None, None, mirror, fit, name, sha256, landmarks, knows_shape)
+        found = cls(network, None, None, mirror, fit, name, sha256, landmarks, knows_shape)
+        found.backend = backend
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -151,9 +154,9 @@ class Predictor:
     def load_landmark_detector(self) -> LandmarkDetector:
         """Return what finds the landmarks; it is loaded when it is first needed."""
         if self.landmark_detector is None:
-            self.landmark_detector = BlazePoseLandmarkDetector.load(
-                device=self.device, size=self.landmarks
-            )
+            detector = BlazePoseLandmarkDetector.load(device=self.device, size=self.landmarks)
+            is_fast = self.backend == "onnxruntime" and self.device.type == "cpu"
+            self.landmark_detector = with_fast_looks(detector) if is_fast else detector
         return self.landmark_detector
 
     def __call__(

@@ -199,7 +199,7 @@ class BlazePoseLandmarkDetector(nn.Module):
 
     def __init__(self, size: LandmarkSize = FULL, two_looks: bool = True):
         super().__init__()
-        self.network = PersonLandmarks(size)
+        self.network: nn.Module = PersonLandmarks(size)
         self.two_looks = two_looks
 
     @classmethod
@@ -251,7 +251,8 @@ class BlazePoseLandmarkDetector(nn.Module):
     def _look_at(
         self, views: UInt8[np.ndarray, "b 256 256 3"]
     ) -> tuple[Float[np.ndarray, "b 39 5"], Float[np.ndarray, "b"]]:
-        device = self.network.presence.weight.device
+        weight = next(self.parameters(), None)
+        device = "cpu" if weight is None else weight.device  # a faster copy holds none
         images = torch.from_numpy(views).to(device).permute(0, 3, 1, 2).float() / 255
         values, presence = self.network(images)
         return values.cpu().double().numpy(), presence.sigmoid().cpu().double().numpy()

@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from smpler.models.detectors.blazepose import PersonLandmarks
+from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
 from smpler.models.smpl import SMPL, Estimate
 from smpler.models.smpler import SMPLer
 
@@ -48,3 +50,20 @@ def with_backend(model: SMPLer, backend: str) -> Network:
         return optimize_for_inference(model, backend="torch" if backend == "fused" else backend)
     except ImportError as error:
         raise ValueError(f"backend {backend}: {error}") from error
+
+
+def with_fast_looks(detector: BlazePoseLandmarkDetector) -> BlazePoseLandmarkDetector:
+    """Let ONNX Runtime run a landmark detector's network.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    # imported here, as few runs need it
+    from smpler.models.inference.onnx import OnnxLandmarks
+
+    assert isinstance(detector.network, PersonLandmarks)
+    try:
+        detector.network = OnnxLandmarks(detector.network)
+    except ImportError as error:
+        raise ValueError(f"backend onnxruntime: {error}") from error
+    return detector

@@ -1,9 +1,12 @@
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from scripts.build.blazepose import person_crop
+from smpler.models.detectors import Look
 from smpler.models.detectors import landmarks as module
 from smpler.models.detectors.landmarks import (
     EXCHANGED,
@@ -18,6 +21,7 @@ from smpler.models.detectors.landmarks import (
     view_matrix,
 )
 from smpler.models.detectors.person import BlazePosePersonDetector
+from smpler.models.inference.backends import with_fast_looks
 from smpler.utils.image import read_image
 from smpler.utils.joints import KEYPOINT_NAMES, mirrored
 from smpler.utils.paths import SAMPLES
@@ -178,3 +182,23 @@ def test_a_very_wide_photo_is_sampled_where_the_view_is():
         found = cut(wide, view_matrix(center + [35_000, 0], up, 250.0)).astype(int)
         assert np.abs(found - expected).max() <= 2
     assert not cut(wide, view_matrix(np.array([-5000.0, 0.0]), up, 250.0)).any()
+
+
+@pytest.mark.slow
+def test_onnx_runtime_sees_the_same_landmarks_in_any_batch(detector):
+    fast = with_fast_looks(BlazePoseLandmarkDetector.load())
+    photo, *place = place_in_photo("im01.png")
+    looks = [Look(photo, place[0] + 5.0 * shift, *place[1:]) for shift in range(3)]
+    for count in (1, 2, 3):
+        pairs = zip(detector.find_all(looks[:count]), fast.find_all(looks[:count]), strict=True)
+        for one, other in pairs:
+            assert np.abs(one.keypoints - other.keypoints).max() < 0.05
+            assert np.abs(one.visibility - other.visibility).max() < 1e-3
+    followed = fast.follow(looks[:2])
+    assert len(followed) == 2 and followed[0].score > 0.9
+
+
+def test_onnx_runtime_that_is_missing_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="backend onnxruntime: onnxruntime is missing"):
+        with_fast_looks(BlazePoseLandmarkDetector.load())
