@@ -216,13 +216,14 @@ def encode(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float, file: Bin
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # without B-frames (bf), the packets of joined segments stay in order; with several threads,
-        # x264 writes the same pictures in ways that differ from run to run
+        # Without B-frames (bf), the packets of joined segments stay in order. x264 in threads and
+        # FFmpeg's own conversion of colours differ from run to run.
         options = {"crf": str(QUALITY), "preset": "veryfast", "bf": "0", "threads": "1"}
-        stream.options.update(options)
+        stream.codec_context.options = options
         for number, picture in enumerate(chain([first], pictures)):
             even = np.ascontiguousarray(picture[:height, :width])
-            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            planes = np.asarray(cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420), np.uint8)
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
