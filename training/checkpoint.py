@@ -10,6 +10,7 @@ import torch
 
 from smpler.models.weights.files import damaged
 from smpler.models.weights.integrity import load_checked, save_sealed
+from smpler.utils.files.whole import not_written, replacing
 from smpler.utils.paths import display
 
 MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
@@ -25,37 +26,24 @@ def save_atomically(content: dict[str, Any], *paths: Path) -> None:
         OSError: it could not be written.
     """
     first, *others = paths
-    part = _part(first)
-    try:
-        with part.open("w+b") as file:
-            save_sealed(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        for path in others:
-            _copy_atomically(part, path)
-        os.replace(part, first)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OSError(f"{display(first)} could not be written: {reason}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy_atomically(source: Path, path: Path) -> None:
-    part = _part(path)
-    part.unlink(missing_ok=True)
-    try:
+    with replacing(first) as part:
         try:
-            os.link(source, part)
-        except OSError:  # a file system without links
-            shutil.copyfile(source, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            with part.open("w+b") as file:
+                save_sealed(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except RuntimeError as error:  # torch's word for a full disk
+            raise not_written(first, error) from error
+        for path in others:
+            with replacing(path) as other:
+                _link(part, other)
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.part")
+def _link(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

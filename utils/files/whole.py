@@ -1,11 +1,24 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
 
+What is being written lies beside its place as `NAME.MACHINE-PROCESS.part` until it is renamed. The
+parts of processes that were killed are removed when another one first writes into the folder.
+"""
+
+import hashlib
 import os
-from collections.abc import Callable
+import re
+import shutil
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from smpler.utils.paths import display
+
+_PART = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,10})\.part$")
+_cleared: set[str] = set()
+"""Folders in which this process has looked for parts."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -18,20 +31,83 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: it could not be written; the message names the file.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:  # a full disk's names no file, others name the temporary one
-        reason = error.strerror or str(error)
-        raise OSError(f"{display(path)} could not be written: {reason}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("w+b") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
     """Write these bytes, see `write_whole`."""
     write_whole(path, lambda file: file.write(content))
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path, None, None]:
+    """Give the place of a part, a file or a folder; it is renamed when the block ends well.
+
+    Args:
+        path: of the file or the folder; a folder must not be there yet.
+
+    Raises:
+        OSError: it could not be written; the message names PATH.
+    """
+    part = part_of(path)
+    clear_parts(path.parent)
+    try:
+        remove(part)
+        yield part
+        os.replace(part, path)
+    except OSError as error:  # a full disk's names no file, others name the part
+        if error.errno is None:  # a sentence of ours: a file inside a folder
+            raise
+        raise not_written(path, error.strerror) from error
+    finally:
+        remove(part)
+
+
+def not_written(path: Path, reason: object) -> OSError:
+    """Return an error that names the file that was to be written, and why it was not."""
+    return OSError(f"{display(path)} could not be written: {reason}.")
+
+
+def part_of(path: Path) -> Path:
+    """Return where this process keeps a file or folder until it is whole: beside it."""
+    return path.with_name(f"{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove the parts that ended processes of this machine left in a folder; once a process."""
+    key = f"{os.getpid()} {folder.absolute()}"
+    if key in _cleared:
+        return
+    _cleared.add(key)
+    for path in folder.glob("*.part"):
+        found = _PART.search(path.name)
+        if found and found["machine"] == _machine() and not is_running(int(found["process"])):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there and if one may."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process of this machine runs, as far as can be seen."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
