@@ -13,10 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from smpler.datasets.tsv_file import BadSampleError
+from smpler.utils.files.text import shown
 from smpler.utils.joints import ANNOTATION_NAMES, NUM_BETAS, NUM_JOINTS
 
 NUM_ANNOTATED, NUM_POSE = len(ANNOTATION_NAMES), 3 * NUM_JOINTS
 LARGEST = float(np.finfo(np.float32).max)
+MAX_CENTER = 1e6
+"""Pixels from a photo's corner; no photo has as many in a row."""
 MAX_SCALE = 100.0
 """A box of 20,000 pixels: a larger one is a mistake, and its crop would fill the memory."""
 
@@ -59,12 +62,16 @@ class Label:
         """
         has = {name: _flag(label, name, where) for name in ("2d_joints", "3d_joints", "smpl")}
         center = _numbers(label, "center", (2,), True, where)
+        if np.abs(center).max() > MAX_CENTER:
+            raise BadSampleError(
+                f"{where}: center is {center[0]:g}, {center[1]:g}, which is in no photo."
+            )
         scale = float(_numbers(label, "scale", (), True, where))
         if not 0 < scale <= MAX_SCALE:
             raise BadSampleError(f"{where}: scale is {scale:g}, not in (0, {MAX_SCALE:g}].")
         gender = label.get("gender")
         if not isinstance(gender, str | None) or gender not in GENDERS:
-            raise BadSampleError(f"{where}: gender is {gender!r}, not m, f or n.")
+            raise BadSampleError(f"{where}: gender is {shown(gender)}, not m, f or n.")
         joints_2d, joints_3d = (NUM_ANNOTATED, 3), (NUM_ANNOTATED, 4)
         return cls(
             center=center,
@@ -84,7 +91,7 @@ def _flag(label: dict, name: str, where: str) -> bool:
     flag = label.get(f"has_{name}", 0)
     flag = flag[0] if isinstance(flag, list) and len(flag) == 1 else flag
     if not isinstance(flag, int | float) or flag not in (0, 1):
-        raise BadSampleError(f"{where}: has_{name} is {flag!r}, not 0 or 1.")
+        raise BadSampleError(f"{where}: has_{name} is {shown(flag)}, not 0 or 1.")
     return bool(flag)
 
 

@@ -1,19 +1,45 @@
 """One table of METRO's TSV layout: its rows by number, through a memory map.
 
-Beside `X.tsv` lies `X.lineidx` with the byte at which each row starts; it is made when missing.
+Beside `X.tsv` lies `X.lineidx` with the byte at which each row starts; it is made when missing. A
+file of that name that holds other than numbers is left alone.
 """
 
+import io
 import logging
 import mmap
 import os
+import re
+import struct
+import warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from jaxtyping import Int
 
+from smpler.utils.files.text import read_bytes, shown
+from smpler.utils.files.whole import write_bytes_whole
+from smpler.utils.image import MAX_PIXELS
 from smpler.utils.paths import display
 
 log = logging.getLogger(__name__)
+
+MAX_NUMBERS = 2**28
+"""Bytes of a table of numbers: 30 million rows and more."""
+MAX_KEY = 4096
+"""Bytes of a key; the rest of a longer one is left out."""
+CHUNK = 2**24
+"""Bytes in which rows are looked for at once."""
+ROWS = {
+    columns: re.compile(rb"\s*+(?:%b[ \r]*+(?:\n\s*+|\Z))*+" % row)
+    for columns, row in ((1, rb"[0-9]{1,18}+"), (2, rb"[0-9]{1,18}+\t[0-9]{1,18}+"))
+}
+"""Whole numbers below 10^18, which fit into 64 bits; nothing is tried twice."""
+
+
+SCANS, SIZES = b"\xda", bytes({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Kinds of a JPEG's segments: its pixels, and its height and width."""
 
 
 class BadSampleError(ValueError):
@@ -39,11 +65,23 @@ class TsvFile:
 
     @property
     def content(self) -> mmap.mmap | bytes:
-        """The whole file as a memory map."""
+        """The whole file as a memory map.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+        """
         if self._map is None:
-            with self.path.open("rb") as file:
-                empty = os.fstat(file.fileno()).st_size == 0
-                self._map = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            try:
+                with self.path.open("rb") as file:
+                    empty = os.fstat(file.fileno()).st_size == 0
+                    self._map = (
+                        b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    )
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f"{self._shown} is gone: was the data set written anew while it was read? "
+                    "Start again."
+                ) from error
         return self._map
 
     @property
@@ -56,20 +94,29 @@ class TsvFile:
     def key(self, row: int) -> str:
         """Return the first column of a row."""
         start, end = self._span(row)
+        end = min(end, start + MAX_KEY)
         tab = self.content.find(b"\t", start, end)
         return self.content[start : end if tab < 0 else tab].decode("utf-8", "replace").strip()
 
-    def last_column(self, row: int) -> memoryview:
+    def last_column(self, row: int, limit: int) -> memoryview:
         """Return the last column of a row, where it lies in the file; nothing is copied.
 
+        Args:
+            row: its number, from 0.
+            limit: bytes that it may have.
+
         Raises:
-            BadSampleError: there is no such row, or it has a single column.
+            BadSampleError: there is no such row, or it has a single column, or a longer one.
         """
         start, end = self._span(row)
         tab = self.content.rfind(b"\t", start, end)
         if tab < 0:
             raise BadSampleError(
                 f"{self.where(row)}: one column, but a key and a value belong here."
+            )
+        if end - tab > limit:
+            raise BadSampleError(
+                f"{self.where(row)}: its value has {end - tab - 1:,} bytes, more than {limit:,}."
             )
         return memoryview(self.content)[tab + 1 : end]
 
@@ -82,26 +129,37 @@ class TsvFile:
             )
         start = int(self.starts[row])
         end = int(self.starts[row + 1]) if row + 1 < len(self) else len(self.content)
-        while end > start and self.content[end - 1] in b"\r\n":
-            end -= 1
+        for line_break in (b"\n", b"\r"):
+            if self.content[max(start, end - 1) : end] == line_break:
+                end -= 1
         return start, end
 
     def where(self, row: int) -> str:
         """Return file and row (counted from 0) as errors name them."""
-        return f"{display(self.path)} row {row}"
+        return f"{self._shown} row {row}"
+
+    @cached_property
+    def _shown(self) -> str:
+        return display(self.path)
 
     def _read_index(self) -> Int[np.ndarray, "n"]:
         path = self.path.with_suffix(".lineidx")
-        if path.is_file():
-            starts = read_numbers(path)[:, 0]
-            if self._fits(starts):
-                return starts
-            log.warning("%s does not fit %s and is made anew.", display(path), self.path.name)
+        may_write = not path.exists()
+        if path.is_file() and not path.samefile(self.path):
+            try:
+                starts = read_numbers(path)[:, 0]
+                if self._fits(starts):
+                    return starts
+                may_write = True
+                log.warning("%s does not fit %s and is made anew.", display(path), self.path.name)
+            except (OSError, ValueError) as error:
+                log.warning("%s Rows of %s are counted instead.", error, self.path.name)
         starts = find_rows(self.content)
-        try:
-            write_atomically(path, "".join(f"{start}\n" for start in starts).encode())
-        except OSError as error:  # a read-only store: this process keeps it in memory
-            log.info("%s was not written: %s.", display(path), error.strerror)
+        if may_write:
+            try:
+                write_bytes_whole(path, "".join(f"{start}\n" for start in starts).encode())
+            except OSError as error:  # a read-only store: this process keeps it in memory
+                log.info("%s", error)
         return starts
 
     def _fits(self, starts: Int[np.ndarray, "n"]) -> bool:
@@ -122,48 +180,64 @@ def read_numbers(path: Path) -> Int[np.ndarray, "n columns"]:
     Raises:
         ValueError: something in it is not a number, or a line has another count.
     """
-    text = path.read_bytes()
+    text = read_bytes(path, MAX_NUMBERS)
     columns = 2 if b"\t" in text[: text.find(b"\n")] else 1
-    try:
-        numbers = np.array(text.split(), dtype=np.int64)
-        return numbers.reshape(-1, columns)
-    except ValueError as error:
-        raise ValueError(f"{display(path)} holds more than row numbers: {error}.") from error
+    found = ROWS[columns].match(text)
+    end = found.end() if found else 0
+    if end != len(text):
+        line, rest = text.count(b"\n", 0, end) + 1, text[end : end + 100].split(b"\n")[0]
+        raise ValueError(
+            f"{display(path)} holds more than row numbers: line {line} is "
+            f"{shown(rest.decode('utf-8', 'replace'))}."
+        )
+    numbers = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
+    return numbers.reshape(-1, columns)
 
 
 def find_rows(content: mmap.mmap | bytes) -> Int[np.ndarray, "n"]:
     """Return the byte at which each row starts."""
-    starts, start = [], 0
-    while start < len(content):
-        starts.append(start)
-        start = content.find(b"\n", start) + 1 or len(content)
-    return np.array(starts, dtype=np.int64)
+    starts = [np.zeros(min(1, len(content)), np.int64)]
+    for begin in range(0, len(content), CHUNK):
+        chunk = np.frombuffer(content[begin : begin + CHUNK], np.uint8)
+        starts.append(np.flatnonzero(chunk == ord("\n")) + begin + 1)
+    found = np.concatenate(starts)
+    return found[: len(found) - (found[-1:] == len(content)).sum()]
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def is_too_large(data: bytes) -> bool:
+    """Say whether an image has more pixels than are read, without decoding it."""
+    if data[:2] == b"\xff\xd8":
+        start = _find_segment(data, SIZES)
+        height, width = struct.unpack(">HH", data[start + 5 : start + 9].ljust(4, b"\0"))
+    else:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about sizes
+                width, height = PIL.Image.open(io.BytesIO(data)).size
+        except PIL.Image.DecompressionBombError:
+            return True
+        except Exception:  # damaged bytes can raise anything; they are no image for OpenCV either
+            return False
+    return width * height > MAX_PIXELS
 
 
 def is_cut_off(data: bytes) -> bool:
     """Say whether a JPEG or PNG lacks its end; decoders would fill the rest with grey."""
     if data[:2] == b"\xff\xd8":
-        return data.rfind(b"\xff\xd9") < _start_of_scan(data)
+        return data.rfind(b"\xff\xd9") < _find_segment(data, SCANS)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" not in data[-16:]
     return len(data) == 0
 
 
-def _start_of_scan(data: bytes) -> int:
-    """Return where a JPEG's pixels begin; a thumbnail before them has an end of its own."""
+def _find_segment(data: bytes, kinds: bytes) -> int:
+    """Return where a JPEG's first segment of some kinds begins, before the pixels; else its end.
+
+    A thumbnail before the pixels has segments of its own, which are not looked at.
+    """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xDA:
+        if data[position + 1] in kinds:
             return position
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return len(data)

@@ -4,11 +4,9 @@ Reads every row as evaluation would: counts what is annotated, names broken rows
 prints ranges, and draws the annotated keypoints over crops. Exit code 1 when a row is broken.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,23 +18,26 @@ from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv_file import BadSampleError
 from smpler.utils.drawing.visualize import contact_sheet, draw_skeleton
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import Parser, input_file, output_png, positive, program, whole
 from smpler.utils.image import CROP_SIZE, write_image
 from smpler.utils.joints import KEYPOINT_NAMES
 from smpler.utils.paths import display
 
 MAX_NAMED = 20
 """Broken rows that are printed."""
+FAR = 100
+"""Half sides of the crop from its middle: keypoints that are farther are not drawn."""
 HEAD = KEYPOINT_NAMES.index("Head")
 ANKLES = [KEYPOINT_NAMES.index(name) for name in ("L_Ankle", "R_Ankle")]
 GENDERS = ("no gender", "male", "female")
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Check, print, draw; return 1 when something is broken, 2 when nothing could be read."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("yaml", type=Path, help="the data set")
-    parser.add_argument("--sheet", type=Path, help="PNG for the contact sheet")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("yaml", type=input_file, help="the data set")
+    parser.add_argument("--sheet", type=output_png, help="PNG for the contact sheet")
     parser.add_argument("--num", type=positive, default=24, help="crops on the sheet")
     parser.add_argument("--num_workers", type=whole, default=0, help="processes that read")
     arguments = parser.parse_args(argv)
@@ -162,8 +163,10 @@ def draw_sheet(data: HumanMesh, indices: list[int]) -> UInt8[np.ndarray, "h w 3"
         item = data.load(index, data.augmentation(index))
         image = np.rint(255 * item["image"].numpy()).astype(np.uint8).transpose(1, 2, 0)
         keypoints, confidence = np.split(item["keypoints_2d"].numpy(), [2], axis=1)
-        pixels = (keypoints + 1) / 2 * CROP_SIZE
-        crops.append(draw_skeleton(np.ascontiguousarray(image), pixels, confidence[:, 0]))
+        near = np.abs(keypoints).max(axis=1) < FAR
+        pixels = (np.where(near[:, None], keypoints, 0) + 1) / 2 * CROP_SIZE
+        shown = np.where(near, confidence[:, 0], 0)
+        crops.append(draw_skeleton(np.ascontiguousarray(image), pixels, shown))
     columns = max(1, min(8, len(crops)))
     return contact_sheet(
         crops or [np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)], columns, CROP_SIZE

@@ -13,14 +13,18 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from smpler.datasets.labels import Label
-from smpler.datasets.tsv import TsvWriter
-from smpler.datasets.tsv_file import BadSampleError
-from smpler.utils.image import BOX_MARGIN, Box
+from smpler.datasets.human_mesh import decode
+from smpler.datasets.labels import LARGEST, Label
+from smpler.datasets.tsv import MAX_IMAGE, TsvWriter
+from smpler.datasets.tsv_file import BadSampleError, is_cut_off, is_too_large
+from smpler.utils.files.text import CONTROL, one_line, read_bytes, shown
+from smpler.utils.image import BOX_MARGIN, MAX_PIXELS, Box
 from smpler.utils.joints import ANNOTATION_NAMES
 from smpler.utils.paths import display
 
 JPEG_QUALITY = 95
+MAX_PHOTO = 3 * MAX_IMAGE // 4
+"""Bytes of a photo: base64 makes four of three."""
 MAX_NAMED = 5
 """Dropped photos that are printed for each reason."""
 
@@ -61,7 +65,8 @@ def convert(samples: Iterable[Sample | Dropped], out: Path, notes: Iterable[str]
                 sample = _write(writer, sample)
             if isinstance(sample, Dropped):
                 dropped[sample.reason] += 1
-                named.setdefault(sample.reason, []).append(sample.key)
+                if dropped[sample.reason] <= MAX_NAMED:
+                    named.setdefault(sample.reason, []).append(sample.key)
             else:
                 has.update(name for name in HAS if sample[HAS[name]])
         num = writer.num_rows
@@ -70,7 +75,7 @@ def convert(samples: Iterable[Sample | Dropped], out: Path, notes: Iterable[str]
     print(f"{display(out)}: {num} samples" if num else f"{display(out)}: nothing to write")
     print("  annotated: " + ", ".join(f"{name} {has[name]}" for name in HAS))
     for reason, count in dropped.most_common():
-        keys = ", ".join(named[reason][:MAX_NAMED]) + (", ..." if count > MAX_NAMED else "")
+        keys = ", ".join(map(one_line, named[reason])) + (", ..." if count > MAX_NAMED else "")
         print(f"  dropped: {count} {reason} ({keys})")
     for note in notes:
         print(f"  note: {note}")
@@ -81,6 +86,8 @@ HAS = {"2D": "has_2d_joints", "3D": "has_3d_joints", "SMPL": "has_smpl"}
 
 
 def _write(writer: TsvWriter, sample: Sample) -> dict | Dropped:
+    if CONTROL.search(sample.key):
+        return Dropped("photos whose names hold control characters", sample.key)
     try:
         Label.parse(_plain(sample.label), sample.key)
     except BadSampleError as error:
@@ -99,15 +106,38 @@ def _plain(label: dict) -> dict:
 @lru_cache(maxsize=8)
 def read_photo(path: Path) -> tuple[bytes, tuple[int, int]] | str:
     """Return a photo as JPEG (a JPEG unchanged) with height and width, or why there is none."""
-    if not path.is_file():
-        return "photos that are missing"
-    data = path.read_bytes()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        if not path.is_file():
+            return "photos that are missing"
+        data = read_bytes(path, MAX_PHOTO)
+    except (OSError, ValueError):  # also a name that is too long, or a file
+        return "photos that cannot be read"
+    if is_too_large(data):
+        return f"photos of more than {MAX_PIXELS // 10**6} megapixels"
+    image = None if is_cut_off(data) else decode(data)
     if image is None:
         return "photos that cannot be read"
     if data[:2] != b"\xff\xd8":
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        data = cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
     return data, image.shape[:2]
+
+
+def numbers(value: object, name: str) -> Float[np.ndarray, "n"]:
+    """Return a list of numbers, as JSON holds it.
+
+    Raises:
+        ValueError: it is something else, or one is not finite.
+    """
+    if not isinstance(value, list) or not all(type(x) in (int, float) for x in value):
+        raise ValueError(f"{name} is {shown(value)}, not a list of numbers.")
+    try:
+        array = np.array(value, np.float64)
+    except OverflowError:
+        array = np.array([np.inf])
+    if not (np.abs(array) <= LARGEST).all():
+        raise ValueError(f"{name} is {shown(value)}, not of numbers that are finite in float32.")
+    return array
 
 
 def make_label(
@@ -142,6 +172,18 @@ def make_label(
     return label | ({"gender": gender} if gender else {})
 
 
+def box_of(value: object) -> Box:
+    """Return a box as JSON holds it: x, y, width, height.
+
+    Raises:
+        ValueError: it is something else, or empty.
+    """
+    box = numbers(value, "box")
+    if len(box) != 4 or not box[2:].min() > 0:
+        raise ValueError(f"box is {shown(value)}, not x, y, width, height.")
+    return tuple(box.tolist())
+
+
 def box_round(points: Float[np.ndarray, "n 2"]) -> Box:
     """Return the smallest box that contains the points."""
     low, high = points.min(axis=0), points.max(axis=0)
@@ -158,7 +200,7 @@ def by_name(points: dict[str, Float[np.ndarray, "n"]], columns: int) -> np.ndarr
     for name, point in points.items():
         if name not in ANNOTATION_NAMES:
             raise ValueError(
-                f"{name!r} is no annotated joint; they are {', '.join(ANNOTATION_NAMES)}."
+                f"{shown(name)} is no annotated joint; they are {', '.join(ANNOTATION_NAMES)}."
             )
         joints[ANNOTATION_NAMES.index(name)] = point
     return joints

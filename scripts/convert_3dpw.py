@@ -12,19 +12,23 @@ detections and there are no 3D joints: such a test set measures MPVE only.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from scripts.conversion import Dropped, Sample, box_round, by_name, convert, make_label, run
 from smpler.models.body import load_body, load_h36m_regressor
 from smpler.models.smpl import SMPL
-from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES
+from smpler.utils.files.text import shown
+from smpler.utils.flags import Parser, input_file, input_folder, output_file
+from smpler.utils.joints import ANNOTATION_NAMES, H36M_NAMES, NUM_BETAS
 from smpler.utils.paths import display
 from smpler.utils.safe_pickle import read_array_pickle, to_array
 
@@ -39,17 +43,30 @@ REGRESSED = tuple(name for name in H36M_NAMES if name in ANNOTATION_NAMES)
 FIELDS = ("sequence", "poses", "trans", "betas", "genders", "poses2d", "cam_poses",
           "campose_valid", "cam_intrinsics")  # fmt: skip
 
+MAX_ANGLE, MAX_BETA = 100.0, 100.0
+"""Of a pose's axis-angles, radians, and of shape coefficients: what exceeds them is no body's."""
+MAX_DISTANCE = 1000.0
+"""Metres from the origin of a sequence; numbers in millimetres are larger."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="has sequenceFiles/, imageFiles/")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--root", type=input_folder, required=True, help="has sequenceFiles/, imageFiles/"
+    )
     parser.add_argument("--split", choices=["train", "validation", "test"], required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
-    parser.add_argument("--body", type=Path, help="neutral SMPL, for both genders")
-    parser.add_argument("--body_male", type=Path, help="SMPL that 3DPW's men were fitted with")
-    parser.add_argument("--body_female", type=Path, help="SMPL that 3DPW's women were fitted with")
-    parser.add_argument("--regressor", type=Path, help="17-joint regressor, J_regressor_h36m*.npy")
+    parser.add_argument("--out", type=output_file, required=True, help="the yaml to write")
+    parser.add_argument("--body", type=input_file, help="neutral SMPL, for both genders")
+    parser.add_argument(
+        "--body_male", type=input_file, help="SMPL that 3DPW's men were fitted with"
+    )
+    parser.add_argument(
+        "--body_female", type=input_file, help="SMPL that 3DPW's women were fitted with"
+    )
+    parser.add_argument(
+        "--regressor", type=input_file, help="17-joint regressor, J_regressor_h36m*.npy"
+    )
     return run(_convert, parser, argv)
 
 
@@ -93,41 +110,154 @@ def load_bodies(arguments: argparse.Namespace) -> dict[str, SMPL]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """A sequence of 3DPW: its arrays have the right shapes, their numbers are not checked yet."""
+
+    name: str
+    cameras: Float[np.ndarray, "n 4 4"]
+    """World to camera, metres."""
+    intrinsics: Float[np.ndarray, "3 3"]
+    people: list["Person"]
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One of its people, in all n frames."""
+
+    gender: str
+    poses: Float[np.ndarray, "n 72"]
+    """Axis-angle, radians; the global rotation is the world's."""
+    trans: Float[np.ndarray, "n 3"]
+    """Metres, in the world."""
+    betas: Float[np.ndarray, "10"]
+    detected: Float[np.ndarray, "n 3 18"]
+    """x, y in px, confidence."""
+    is_aligned: Bool[np.ndarray, "n"]
+    """Whether the camera was aligned to the image."""
+
+
+def read_sequence(path: Path) -> Sequence:
+    """Read a sequence's pickle.
+
+    Raises:
+        ValueError: the file is no sequence of 3DPW, or an array has another shape.
+    """
+    fields = read_array_pickle(path, FIELDS)
+    missing = [name for name in FIELDS if name not in fields]
+    if missing:
+        raise ValueError(f"{display(path)} has no {missing[0]!r}; is it a sequence of 3DPW?")
+    name, genders = fields["sequence"], fields["genders"]
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,100}", name):
+        raise ValueError(f"{display(path)} calls its sequence {shown(name)}, which is no name.")
+    if not isinstance(genders, list) or not all(gender in ("m", "f") for gender in genders):
+        raise ValueError(f"{display(path)} has the genders {shown(genders)}, not m or f for each.")
+    for field in ("poses", "trans", "betas", "poses2d", "campose_valid"):
+        count = len(fields[field]) if isinstance(fields[field], list | np.ndarray) else "no"
+        if count != len(genders):
+            raise ValueError(
+                f"{display(path)} is no sequence of 3DPW: {field!r} holds {count} people, "
+                f"'genders' {len(genders)}."
+            )
+    try:
+        cameras = _array(fields, "cam_poses", ("n", 4, 4))
+        intrinsics = _array(fields, "cam_intrinsics", (3, 3))
+        if not np.allclose(intrinsics[2], (0, 0, 1)) or not intrinsics[[0, 1], [0, 1]].min() > 0:
+            raise ValueError("'cam_intrinsics' is no pinhole camera")
+        people = [_person(fields, number, len(cameras)) for number in range(len(genders))]
+    except ValueError as error:
+        raise ValueError(f"{display(path)} is no sequence of 3DPW: {error}.") from error
+    return Sequence(name, cameras, intrinsics, people)
+
+
+def _person(fields: dict, number: int, frames: int) -> Person:
+    def array(name: str, *shape: int) -> np.ndarray:
+        return _array(fields, name, shape, number)
+
+    betas = array("betas")
+    if betas.size < NUM_BETAS:
+        raise ValueError(f"'betas' of person {number} has {betas.size} numbers")
+    return Person(
+        fields["genders"][number],
+        array("poses", frames, 72),
+        array("trans", frames, 3),
+        betas.ravel()[:NUM_BETAS],
+        array("poses2d", frames, 3, len(OPENPOSE_NAMES)),
+        array("campose_valid", frames) == 1,
+    )
+
+
+def _array(
+    fields: dict, name: str, shape: tuple[int | str, ...], number: int | None = None
+) -> np.ndarray:
+    """Return an array of a sequence, or one person's, as float64.
+
+    Args:
+        shape: that it must have, where a text stands for any length; () for any shape.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value, what = fields[name], repr(name)
+    if number is not None:
+        value, what = value[number], f"{name!r} of person {number}"
+    try:
+        array = np.asarray(to_array(value), np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{what} is no array of numbers") from error
+    expected = tuple(array.shape[i] if isinstance(n, str) else n for i, n in enumerate(shape))
+    if shape and (array.ndim != len(shape) or array.shape != expected):
+        raise ValueError(f"{what} has shape {array.shape}, not {shape}")
+    return array
+
+
 def people(path: Path, images: Path, bodies: dict[str, SMPL]) -> Iterator[Sample | Dropped]:
     """Yield every person of a sequence in every frame.
 
     Raises:
         ValueError: the file is no sequence of 3DPW.
     """
-    sequence = read_array_pickle(path, FIELDS)
-    missing = [name for name in FIELDS if name not in sequence]
-    if missing:
-        raise ValueError(f"{display(path)} has no {missing[0]!r}; is it a sequence of 3DPW?")
-    extrinsics = to_array(sequence["cam_poses"]).astype(np.float64)  # (n, 4, 4), world to camera
-    for number, gender in enumerate(sequence["genders"]):
-        poses, trans, detected, valid = (
-            to_array(sequence[name][number])
-            for name in ("poses", "trans", "poses2d", "campose_valid")
-        )
-        betas = to_array(sequence["betas"][number]).ravel()[:10].astype(np.float64)
-        for frame in range(len(extrinsics)):
-            key = f"imageFiles/{sequence['sequence']}/image_{frame:05d}.jpg"
-            if not valid[frame]:
+    sequence = read_sequence(path)
+    for person in sequence.people:
+        for frame, camera in enumerate(sequence.cameras):
+            key = f"imageFiles/{sequence.name}/image_{frame:05d}.jpg"
+            pose, trans = person.poses[frame], person.trans[frame]
+            if not person.is_aligned[frame]:
                 yield Dropped("people whose camera was not aligned", key)
                 continue
-            pose = to_camera(poses[frame].astype(np.float64), extrinsics[frame, :3, :3])
-            joints_2d, joints_3d = detections(detected[frame]), None
+            if not is_rigid(camera):
+                yield Dropped("people whose camera is no rotation and shift in metres", key)
+                continue
+            if not (is_plausible(pose, MAX_ANGLE) and is_plausible(trans, MAX_DISTANCE)
+                    and is_plausible(person.betas, MAX_BETA)):  # fmt: skip
+                yield Dropped("people whose SMPL parameters are no body's", key)
+                continue
+            joints_2d, joints_3d = detections(person.detected[frame]), None
             if bodies:
-                world = (poses[frame], trans[frame], betas)
-                joints_3d = regressed(bodies[gender], *world, extrinsics[frame])
-                joints_2d = project(joints_3d, to_array(sequence["cam_intrinsics"]))
+                joints_3d = regressed(bodies[person.gender], pose, trans, person.betas, camera)
+                joints_2d = project(joints_3d, sequence.intrinsics)
             found = joints_2d[:, 2] > 0
             if found.sum() < 2:
                 yield Dropped("people without 2D joints", key)
                 continue
             box = box_round(joints_2d[found, :2])
-            label = make_label(box, joints_2d, joints_3d, pose, betas, gender)
-            yield Sample(key, images / str(sequence["sequence"]) / Path(key).name, label)
+            turned = to_camera(pose, camera[:3, :3])
+            label = make_label(box, joints_2d, joints_3d, turned, person.betas, person.gender)
+            yield Sample(key, images / sequence.name / Path(key).name, label)
+
+
+def is_plausible(values: Float[np.ndarray, "*n"], limit: float) -> bool:
+    """Say whether all numbers are finite and no larger than a limit."""
+    return bool((np.abs(values) <= limit).all())
+
+
+def is_rigid(camera: Float[np.ndarray, "4 4"]) -> bool:
+    """Say whether a matrix rotates and shifts, by no more than people are away."""
+    rotation = camera[:3, :3]
+    if not is_plausible(rotation, 2) or not is_plausible(camera[:3, 3], MAX_DISTANCE):
+        return False
+    difference = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    return bool(difference < 1e-2 and np.linalg.det(rotation) > 0)
 
 
 def to_camera(

@@ -5,16 +5,22 @@
 Reads `person_keypoints_*.json` or any file of that format (Lin et al., ECCV 2014). 2D only.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from scripts.conversion import Dropped, Sample, by_name, convert, make_label, run
-from smpler.utils.flags import whole
+from scripts.conversion import (
+    Dropped,
+    Sample,
+    box_of,
+    by_name,
+    convert,
+    make_label,
+    numbers,
+    run,
+)
+from smpler.utils.files.text import one_line, read_json, shown
+from smpler.utils.flags import Parser, input_file, input_folder, output_file, whole
 from smpler.utils.joints import ANNOTATION_NAMES
 from smpler.utils.paths import display
 
@@ -23,10 +29,10 @@ NOTE = "no 3D and no SMPL in this source: has_3d_joints and has_smpl are 0 every
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, required=True, help="keypoint annotations")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the photos")
-    parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=input_file, required=True, help="keypoint annotations")
+    parser.add_argument("--images", type=input_folder, required=True, help="folder of the photos")
+    parser.add_argument("--out", type=output_file, required=True, help="the yaml to write")
     parser.add_argument("--min_keypoints", type=whole, default=6, help="drops people with fewer")
     return run(
         lambda a: convert(people(a.json, a.images, a.min_keypoints), a.out, [NOTE]), parser, argv
@@ -34,28 +40,59 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def people(path: Path, images: Path, min_keypoints: int) -> Iterator[Sample | Dropped]:
-    """Yield the annotated people in order of the file."""
+    """Yield the annotated people in order of the file.
+
+    Raises:
+        ValueError: the file is no JSON of COCO's keypoint format.
+    """
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
-        names = [annotation_name(n) for n in _person_category(content)["keypoints"]]
+        category = _person_category(content)
+        names = [annotation_name(n) for n in category["keypoints"]]
         files = {image["id"]: image["file_name"] for image in content["images"]}
         annotations = content["annotations"]
-    except (json.JSONDecodeError, KeyError, TypeError, StopIteration) as error:
-        raise ValueError(f"{display(path)} is no file of COCO keypoints: {error!r}.") from error
-    for annotation in annotations:
-        key = files.get(annotation["image_id"], f"image {annotation['image_id']}")
-        keypoints = np.array(annotation.get("keypoints", []), np.float64).reshape(-1, 3)
-        if annotation.get("iscrowd"):
-            yield Dropped("crowds", key)
-        elif len(keypoints) != len(names):
-            yield Dropped(f"people without the {len(names)} keypoints", key)
-        elif (keypoints[:, 2] > 0).sum() < min_keypoints:
-            yield Dropped(f"people with fewer than {min_keypoints} keypoints", key)
-        else:
-            keypoints[:, 2] = keypoints[:, 2] > 0  # 1: labelled but hidden, 2: seen
-            known = {n: k for n, k in zip(names, keypoints, strict=True) if n in ANNOTATION_NAMES}
-            label = make_label(tuple(annotation["bbox"]), by_name(known, 3))
-            yield Sample(key, images / key, label)
+    except (KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise ValueError(
+            f"{display(path)} is no file of COCO keypoints ({one_line(repr(error))}); such files "
+            "are named person_keypoints_*.json."
+        ) from error
+    if len(files) != len(content["images"]) or not isinstance(annotations, list):
+        raise ValueError(
+            f"{display(path)} is no file of COCO keypoints: two of its images have one id, or "
+            "'annotations' is no list."
+        )
+    if len(set(names)) != len(names) or not set(names) & set(ANNOTATION_NAMES):
+        raise ValueError(f"{display(path)} names its keypoints {shown(names)}, not as COCO does.")
+    for number, annotation in enumerate(annotations):
+        try:
+            yield _person(annotation, names, files, images, category.get("id"), min_keypoints)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            yield Dropped("people whose annotation is damaged", f"annotation {number}: {reason}")
+
+
+def _person(
+    annotation: dict,
+    names: list[str],
+    files: dict,
+    images: Path,
+    category: object,
+    min_keypoints: int,
+) -> Sample | Dropped:
+    key = files.get(annotation["image_id"], f"image {annotation['image_id']}")
+    keypoints = numbers(annotation.get("keypoints", []), "keypoints")
+    if annotation.get("iscrowd"):
+        return Dropped("crowds", key)
+    if category is not None and annotation.get("category_id", category) != category:
+        return Dropped("annotations of other categories", key)
+    if len(keypoints) != 3 * len(names):
+        return Dropped(f"people without the {len(names)} keypoints", key)
+    keypoints = keypoints.reshape(-1, 3)
+    if (keypoints[:, 2] > 0).sum() < min_keypoints:
+        return Dropped(f"people with fewer than {min_keypoints} keypoints", key)
+    keypoints[:, 2] = keypoints[:, 2] > 0  # 1: labelled but hidden, 2: seen
+    known = {n: k for n, k in zip(names, keypoints, strict=True) if n in ANNOTATION_NAMES}
+    return Sample(key, images / key, make_label(box_of(annotation["bbox"]), by_name(known, 3)))
 
 
 def annotation_name(name: str) -> str:

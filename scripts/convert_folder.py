@@ -14,18 +14,30 @@ keypoints must say where the person is:
 
 Camera frame: x right, y down, z away; someone upright who faces the camera has a global rotation of
 about (pi, 0, 0). Names: `smpler.utils.joints.ANNOTATION_NAMES`. 3D keypoints may have any origin;
-if Pelvis is not among them, the middle of the hips replaces it.
+if Pelvis is not among them, the middle of L_Hip and R_Hip replaces it. Pose and betas belong
+together.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from scripts.conversion import Dropped, Sample, box_round, by_name, convert, make_label, run
+from scripts.conversion import (
+    Dropped,
+    Sample,
+    box_of,
+    box_round,
+    by_name,
+    convert,
+    make_label,
+    numbers,
+    run,
+)
+from smpler.utils.files.text import one_line, read_json, shown
+from smpler.utils.flags import Parser, input_file, input_folder, output_file
 from smpler.utils.joints import ANNOTATION_NAMES
 from smpler.utils.paths import display
 
@@ -34,12 +46,10 @@ PELVIS, *HIPS = (ANNOTATION_NAMES.index(name) for name in ("Pelvis", "L_Hip", "R
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of the photos")
-    parser.add_argument("--json", type=Path, required=True, help="people, as described above")
-    parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=input_folder, required=True, help="folder of the photos")
+    parser.add_argument("--json", type=input_file, required=True, help="people, as described above")
+    parser.add_argument("--out", type=output_file, required=True, help="the yaml to write")
     return run(lambda a: convert(people(a.json, a.images), a.out), parser, argv)
 
 
@@ -49,48 +59,59 @@ def people(path: Path, images: Path) -> Iterator[Sample | Dropped]:
     Raises:
         ValueError: the file is no list of people, or an entry is not as documented above.
     """
-    try:
-        entries = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{display(path)} is not JSON: {error}.") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise ValueError(f"{display(path)} is no list of people; see --help.")
     for number, entry in enumerate(entries):
         try:
             yield _person(entry, images)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"{display(path)}, entry {number}: {reason}") from error
+        except ValueError as error:
+            raise ValueError(f"{display(path)}, entry {number}: {error}") from error
 
 
-def _person(entry: dict, images: Path) -> Sample | Dropped:
-    key = entry["image"]
-    joints_2d = _joints(entry.get("keypoints_2d"), 3)
-    joints_3d = _joints(entry.get("keypoints_3d"), 4)
+def _person(entry: object, images: Path) -> Sample | Dropped:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{shown(entry)} is no person; see --help.")
+    key = entry.get("image")
+    if not isinstance(key, str) or not key:
+        raise ValueError("'image' is missing, the path of the photo.")
+    joints_2d = _joints(entry.get("keypoints_2d"), "keypoints_2d", 3)
+    joints_3d = _joints(entry.get("keypoints_3d"), "keypoints_3d", 4)
     if joints_3d is not None and joints_3d[PELVIS, 3] == 0:
+        if not (joints_3d[HIPS, 3] > 0).all():
+            raise ValueError("keypoints_3d holds neither Pelvis nor L_Hip and R_Hip.")
         joints_3d[PELVIS, :3] = joints_3d[HIPS, :3].mean(axis=0)
     if entry.get("box"):
-        box = tuple(float(number) for number in entry["box"])
-        if len(box) != 4 or not min(box[2:]) > 0:
-            raise ValueError(f"box is {entry['box']}, not x, y, width, height.")
+        box = box_of(entry["box"])
     elif joints_2d is not None and (joints_2d[:, 2] > 0).sum() > 1:
         box = box_round(joints_2d[joints_2d[:, 2] > 0, :2])
     else:
         return Dropped("people with neither box nor 2D keypoints", key)
-    pose, betas = (None if entry.get(n) is None else np.array(entry[n]) for n in ("pose", "betas"))
+    pose, betas = (
+        None if entry.get(name) is None else numbers(entry[name], name)
+        for name in ("pose", "betas")
+    )
+    if (pose is None) != (betas is None):
+        raise ValueError("one of pose and betas is missing; SMPL needs both.")
     label = make_label(box, joints_2d, joints_3d, pose, betas, entry.get("gender"))
     return Sample(key, images / key, label)
 
 
-def _joints(points: dict | None, columns: int) -> np.ndarray | None:
+def _joints(points: object, where: str, columns: int) -> np.ndarray | None:
     if not points:
         return None
+    if not isinstance(points, dict):
+        raise ValueError(f"{where} is {shown(points)}, not a dict of joints.")
     complete = {}
-    for name, point in points.items():
-        point = [*point, 1.0] if len(point) == columns - 1 else point
+    for name, value in points.items():
+        point = numbers(value, one_line(name))
+        if len(point) == columns - 1:
+            point = np.append(point, 1)
         if len(point) != columns:
-            raise ValueError(f"{name} has {len(point)} numbers, not {columns - 1} or {columns}.")
-        complete[name] = np.array(point, np.float64)
+            raise ValueError(
+                f"{one_line(name)} has {len(point)} numbers, not {columns - 1} or {columns}."
+            )
+        complete[name] = point
     return by_name(complete, columns)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from scripts.conversion import Dropped, Sample, convert, make_label, run
 from smpler.utils.files.arrays import read_npz
+from smpler.utils.flags import Parser, input_file, input_folder, output_file
 from smpler.utils.paths import display
 
 SHAPES = {
@@ -23,18 +24,19 @@ SHAPES = {
     "shape": (10,), "has_smpl": (), "gender": (),
 }  # fmt: skip
 """Array -> shape of each sample's entry."""
+TEXTS = ("imgname", "gender")
 NEEDED = ("imgname", "center", "scale")
 """Arrays that every file must have."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0 when something was written."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--npz", type=Path, required=True)
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--npz", type=input_file, required=True)
     parser.add_argument(
-        "--images", type=Path, required=True, help="folder that imgname is relative to"
+        "--images", type=input_folder, required=True, help="folder that imgname is relative to"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the yaml to write")
+    parser.add_argument("--out", type=output_file, required=True, help="the yaml to write")
     return run(_convert, parser, argv)
 
 
@@ -65,6 +67,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
         )
     num = arrays["imgname"].size
     for name, array in arrays.items():
+        if name not in TEXTS and array.dtype.kind not in "biuf":
+            raise ValueError(f"{display(path)}: {name!r} holds texts where numbers belong.")
+        if name == "has_smpl" and not np.isin(array, (0, 1)).all():
+            wrong = array[~np.isin(array, (0, 1))][0]
+            raise ValueError(f"{display(path)}: 'has_smpl' holds {wrong:g}, not 0 or 1.")
         if name == "S" and array.shape == (num, 24, 3):  # without confidence: all are annotated
             arrays[name] = array = np.concatenate([array, np.ones((num, 24, 1))], axis=2)
         if array.shape != (num, *SHAPES[name]):
@@ -78,7 +85,7 @@ def people(arrays: dict[str, np.ndarray], images: Path) -> Iterator[Sample | Dro
     """Yield the samples in order of the file."""
     for index, name in enumerate(arrays["imgname"]):
         entry = {key: array[index] for key, array in arrays.items()}
-        key = name.decode() if isinstance(name, bytes) else str(name)
+        key = text_of(name)
         has_smpl = bool(entry.get("has_smpl", 1)) and "pose" in entry and "shape" in entry
         center = entry["center"].tolist()
         yield Sample(
@@ -98,8 +105,12 @@ def people(arrays: dict[str, np.ndarray], images: Path) -> Iterator[Sample | Dro
 
 def gender(value) -> str | None:
     """Return m or f, as SPIN spells them; None for anything else."""
-    text = value.decode() if isinstance(value, bytes) else str(value)
-    return text if text in ("m", "f") else None
+    return text_of(value) if text_of(value) in ("m", "f") else None
+
+
+def text_of(value: object) -> str:
+    """Return a text of numpy's; bytes that are no UTF-8 are shown as numbers."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 if __name__ == "__main__":

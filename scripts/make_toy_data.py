@@ -5,7 +5,7 @@ are exact. Nothing is downloaded, no licence is needed, and the same seed gives 
 Afterwards `SMPLER_DATASETS=DIR python main.py ...` trains and evaluates on them.
 """
 
-import argparse
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.drawing.rasterizer import rasterize
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import Parser, output_folder, positive, program, whole
 from smpler.utils.image import BOX_MARGIN
 from smpler.utils.joints import ANNOTATION_NAMES, ANNOTATION_PELVIS, SMPL_NAMES
 
@@ -62,10 +62,11 @@ MIXED = "Tax-H36m-coco40k-Muco-UP-Mpii/train.yaml"
 MIXED_SOURCES = ("human3.6m/train.yaml", "coco_smpl/train.yaml", "muco/train.yaml")
 
 
-def main(argv: list[str] | None = None) -> None:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write all sets, and print their names and sizes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the data sets")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=output_folder, required=True, help="folder for the data sets")
     parser.add_argument("--num", type=positive, default=8, help="samples of each set")
     parser.add_argument("--seed", type=whole, default=0)
     arguments = parser.parse_args(argv)
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - begin
     print(f"{len(SETS) + 1} data sets, {size:.1f} MB, in {seconds:.1f} s. Use them with")
     print(f"    SMPLER_DATASETS={arguments.out} python main.py ...")
+    return 0
 
 
 def write_all(out: Path, num: int, seed: int = 0) -> None:
@@ -230,4 +232,4 @@ def background(height: int, width: int, rng: np.random.Generator) -> Float[np.nd
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -33,7 +33,8 @@ from smpler.datasets.engine.stream import (
 )
 from smpler.datasets.tsv import TsvWriter, write_composite
 from smpler.models.body import Body, open_body
-from smpler.utils.flags import whole
+from smpler.utils.files.whole import write_bytes_whole
+from smpler.utils.flags import Parser, input_path, output_folder, output_jpeg, positive, whole
 from smpler.utils.paths import display
 
 PART = 2000
@@ -47,16 +48,20 @@ Item = TypeVar("Item")
 
 def main(argv: list[str] | None = None) -> int:
     """Run; return 0, or 2 when a flag or file of the user was unusable."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, help="folder of the yaml files and tables")
-    add("--contact_sheet", type=Path, help="instead: a JPEG that shows the samples")
-    add("--num", type=int, help="how many samples; --split val: the fixed set's 2,000")
+    add("--out", type=output_folder, help="folder of the yaml files and tables")
+    add("--contact_sheet", type=output_jpeg, help="instead: a JPEG that shows the samples")
+    add("--num", type=positive, help="how many samples; --split val: the fixed set's 2,000")
     add("--split", choices=SPLITS, default="train")
     add("--seed", type=whole, default=0, help="of the training samples")
-    add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
+    add(
+        "--amass",
+        type=input_path,
+        help="AMASS npz file or folder: half of the poses come from there",
+    )
     add("--num_workers", type=whole, default=2, help="rendering processes")
     return run(render, parser, argv)
 
@@ -92,7 +97,7 @@ def write_contact_sheet(path: Path, stream: SyntheticPeople, num: int) -> None:
         row, column = divmod(index, COLUMNS)
         sheet[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = tile
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(jpeg_bytes(sheet, SHEET_QUALITY))
+    write_bytes_whole(path, jpeg_bytes(sheet, SHEET_QUALITY))
     print(f"{display(path)}: {num} samples, {path.stat().st_size // 1000} kB.")
 
 

@@ -5,7 +5,6 @@ open body, and panoramas of Poly Haven: all CC0, each source named in NOTICE. It
 a JSON text of names and numbers; the arrays of an item are named `GROUP/NAME/FIELD`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from smpler.datasets.engine.layers import Mesh
 from smpler.utils.files.arrays import read_npz
+from smpler.utils.files.text import parse_json
 from smpler.utils.paths import META_DATA, display, require
 
 WARDROBE = META_DATA / "wardrobe.npz"
@@ -163,7 +163,13 @@ class _Pack:
     @cached_property
     def index(self) -> dict:
         """Names and numbers of all items."""
-        return json.loads(str(self.arrays["index"]))
+        return parse_json(str(self.arrays["index"]), "its index")
+
+    def finite(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Return numbers of an item, if all are."""
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name} has a value that is not finite")
+        return numbers
 
     def lengths(self, name: str) -> Float[np.ndarray, "*shape"]:
         """Return lengths in metres."""
@@ -209,6 +215,8 @@ def _unpack(pack: _Pack) -> Wardrobe:
 def _garment(pack: _Pack, group: str, item: dict, num_body_faces: int) -> Garment:
     place = f"{group}/{item['name']}"
     weights = pack.arrays[f"{place}/lbs_weights"].astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # refused below
+        share = weights / weights.sum(axis=1, keepdims=True)
     hidden = np.unpackbits(pack.arrays[f"{place}/hidden_faces"], count=num_body_faces)
     return Garment(
         **item,
@@ -216,7 +224,7 @@ def _garment(pack: _Pack, group: str, item: dict, num_body_faces: int) -> Garmen
         v_template=pack.lengths(f"{place}/v_template"),
         shapedirs=pack.lengths(f"{place}/shapedirs"),
         lbs_indices=pack.integers(f"{place}/lbs_indices"),
-        lbs_weights=weights / weights.sum(axis=1, keepdims=True),
+        lbs_weights=pack.finite(f"{place}/lbs_weights", share),
         anchor=pack.integers(f"{place}/anchor"),
         faces=pack.integers(f"{place}/faces"),
         uv=pack.uv(f"{place}/uv"),
@@ -228,7 +236,9 @@ def _garment(pack: _Pack, group: str, item: dict, num_body_faces: int) -> Garmen
 def _panorama(pack: _Pack, item: dict) -> Panorama:
     stored = pack.image(f"panoramas/{item['name']}/image")
     light = {
-        key: np.array(item[key], np.float32) for key in ("sun_direction", "sun_color", "ambient")
+        key: pack.finite(f"{item['name']}/{key}", np.array(item[key], np.float32))
+        for key in ("sun_direction", "sun_color", "ambient")
     }
     radiance = (item["scale"] * (np.arange(256) / 255) ** GAMMA).astype(np.float32)
+    pack.finite(f"{item['name']}/scale", radiance)
     return Panorama(name=item["name"], image=radiance[stored], **light)

@@ -4,7 +4,9 @@ import pickle
 import random
 import subprocess
 import sys
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,14 @@ from smpler.utils.image import CropWindow
 from smpler.utils.image import crop as crop_photo
 from smpler.utils.joints import ANNOTATION_NAMES, KEYPOINT_NAMES
 from smpler.utils.paths import ROOT
-from tests.support.tsv_data import jpeg, person_label, replace_row, smooth_image, write_random_set
+from tests.support.tsv_data import (
+    jpeg,
+    person_label,
+    replace_row,
+    smooth_image,
+    table,
+    write_random_set,
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +150,7 @@ BAD_LABELS = {
     "no scale": ({"scale": 0}, "scale is 0"),
     "huge": ({"scale": 1e6}, r"scale is 1e\+06"),
     "center": ({"center": [1]}, "center has 1 numbers instead of 2"),
+    "far away": ({"center": [1e20, 0.0]}, r"center is 1e\+20, 0, which is in no photo"),
     "gender": ({"gender": "x"}, "gender is 'x'"),
     "flag": ({"has_smpl": "yes"}, "has_smpl is 'yes'"),
 }
@@ -152,9 +162,9 @@ def test_a_bad_label_is_named_by_file_and_row(name, tmp_path):
     path = write_random_set(tmp_path / "train.yaml")
     rng = np.random.default_rng(0)
     label = {k: np.asarray(v).tolist() for k, v in person_label(rng).items()} | changes
-    replace_row(tmp_path / "train.label.tsv", 2, b"k\t" + json.dumps([label]).encode())
+    replace_row(table(path, "label"), 2, b"k\t" + json.dumps([label]).encode())
     for training in (True, False):
-        with pytest.raises(BadSampleError, match=rf"train\.label\.tsv row 2: ({message})"):
+        with pytest.raises(BadSampleError, match=rf"/label\.tsv row 2: ({message})"):
             HumanMesh(path, training=training)[2]
 
 
@@ -166,32 +176,52 @@ def test_what_is_not_annotated_may_be_absent_or_nan(tmp_path):
     text = json.dumps([{k: np.asarray(v).tolist() for k, v in label.items()}])
     text = text.replace('"3d_joints": [[', '"3d_joints": [[NaN, ')
     path = write_random_set(tmp_path / "train.yaml")
-    replace_row(tmp_path / "train.label.tsv", 0, b"k\t" + text.encode())
+    replace_row(table(path, "label"), 0, b"k\t" + text.encode())
     item = HumanMesh(path, training=False)[0]
     assert not item["has_smpl"] and not item["has_keypoints_3d"] and item["has_keypoints_2d"]
     assert item["gender"] == 0 and not item["pose"].any()
     assert all(torch.isfinite(v).all() for v in item.values() if torch.is_tensor(v))
 
 
-def spoil(folder) -> None:
+def spoil(path) -> None:
     """Break three of six rows in three ways."""
-    replace_row(folder / "train.img.tsv", 1, b"k\t" + base64.b64encode(b"no image at all"))
-    replace_row(folder / "train.img.tsv", 2, b"k\t/9j/4AAQ")
-    replace_row(folder / "train.label.tsv", 5, b"k\t[{")
+    replace_row(table(path, "img"), 1, b"k\t" + base64.b64encode(b"no image at all"))
+    replace_row(table(path, "img"), 2, b"k\t/9j/4AAQ")
+    replace_row(table(path, "label"), 5, b"k\t[{")
 
 
 def test_an_undecodable_image_is_named_by_file_and_row(tmp_path):
     path = write_random_set(tmp_path / "train.yaml", 6)
-    spoil(tmp_path)
+    spoil(path)
     for index, message in ((1, "img.tsv row 1: 15 bytes that are no image"), (2, "img.tsv row 2")):
         with pytest.raises(BadSampleError, match=message):
             HumanMesh(path, training=False)[index]
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp"])
+def test_a_photo_of_too_many_pixels_is_not_decoded(kind, tmp_path):
+    path = write_random_set(tmp_path / "train.yaml", 1)
+    data = cv2.imencode(f".{kind}", smooth_image(64, 64))[1].tobytes()
+    side, old = 0xFF00, {"jpg": b"\x00\x40\x00\x40", "png": b"\x00\x00\x00\x40" * 2}
+    old["bmp"] = b"\x40\x00\x00\x00" * 2
+    count, order = len(old[kind]) // 2, "little" if kind == "bmp" else "big"
+    bomb = data.replace(old[kind], side.to_bytes(count, order) * 2, 1)
+    if kind == "png":
+        bomb = bomb[:29] + zlib.crc32(bomb[12:29]).to_bytes(4, "big") + bomb[33:]
+    assert bomb != data
+    for content, message in ((bomb, "row 0: the image has more than 200 megapixels"), (data, None)):
+        replace_row(table(path, "img"), 0, b"k\t" + base64.b64encode(content))
+        if message:
+            with pytest.raises(BadSampleError, match=message):
+                HumanMesh(path, training=True)[0]
+        else:
+            assert HumanMesh(path, training=True)[0]["image"].max() > 0
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_may_skip_bad_rows_and_counts_them(workers, tmp_path):
     path = write_random_set(tmp_path / "train.yaml", 6)
-    spoil(tmp_path)
+    spoil(path)
     data = HumanMesh(path, training=True, on_bad_sample="skip")
     loader = DataLoader(data, batch_size=2, num_workers=workers)
     indices = torch.cat([batch["index"] for batch in loader]).tolist()
@@ -209,7 +239,7 @@ def test_evaluation_never_skips(good):
 def test_a_set_of_bad_rows_alone_ends_with_an_error(tmp_path):
     path = write_random_set(tmp_path / "train.yaml", 3)
     for row in range(3):
-        replace_row(tmp_path / "train.label.tsv", row, b"k\t[{")
+        replace_row(table(path, "label"), row, b"k\t[{")
     with pytest.raises(BadSampleError, match="rows after it are bad"):
         HumanMesh(path, training=True, on_bad_sample="skip")[0]
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from scripts import combine_datasets
+from smpler.datasets import tsv, tsv_file
 from smpler.datasets.tsv import TsvDataset, TsvWriter, write_composite
 from smpler.datasets.tsv_file import BadSampleError, TsvFile
-from tests.support.tsv_data import jpeg, replace_row, smooth_image, write_random_set
+from tests.support.tsv_data import jpeg, replace_row, smooth_image, table, write_random_set
 
 IMAGES = [jpeg(smooth_image(24, 32, seed)) for seed in range(3)]
 
@@ -45,7 +46,7 @@ def test_a_composite_yaml_finds_source_and_row(tmp_path):
     paths = [write_random_set(tmp_path / name / "train.yaml", 3, seed=7 * i)
              for i, name in enumerate("ab")]  # fmt: skip
     write_composite(tmp_path / "mix/train.yaml", paths)
-    (tmp_path / "mix/train.linelist.tsv").write_text("1\t2\n0\t1\n1\t0\n")
+    table(tmp_path / "mix/train.yaml", "linelist").write_text("1\t2\n0\t1\n1\t0\n")
     mixed, sources = TsvDataset(tmp_path / "mix/train.yaml"), [TsvDataset(p) for p in paths]
     assert len(mixed) == 3
     for index, (source, row) in enumerate([(1, 2), (0, 1), (1, 0)]):
@@ -64,10 +65,11 @@ def test_what_was_written_is_read_back(tmp_path):
     assert [data.label(i)["n"] for i in range(len(data))] == [0, 1, 2]
     assert data.label(0)["center"] == [1.5, 2.5] and data.size(2) == (24, 32)
     assert data.image_bytes(1) == ("folder/1.jpg", IMAGES[1])
-    names = {path.name for path in (tmp_path / "new").iterdir()}
-    tables = [f"train.{name}.{end}" for name in ("img", "hw", "label", "linelist")
-              for end in ("tsv", "lineidx")]  # fmt: skip
-    assert names == {*tables, "train.yaml"}
+    (folder,) = (tmp_path / "new").glob("train.tables-*")
+    assert set((tmp_path / "new").iterdir()) == {folder, tmp_path / "new/train.yaml"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{name}.{end}" for name in ("img", "hw", "label", "linelist")
+                     for end in ("tsv", "lineidx")}  # fmt: skip
 
 
 def test_the_written_index_is_the_one_that_is_built_when_missing(tmp_path):
@@ -176,11 +178,6 @@ def test_missing_files_are_named_with_the_next_step(tmp_path):
         TsvDataset(path)
 
 
-def test_a_key_with_a_tab_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="tab"), TsvWriter(tmp_path / "x.yaml") as writer:
-        writer.add("a\tb", IMAGES[0], (24, 32), {})
-
-
 def test_sets_are_combined_by_a_command(tmp_path, capsys):
     paths = [str(write_random_set(tmp_path / n / "train.yaml", i + 1)) for i, n in enumerate("ab")]
     out = tmp_path / "mix/train.yaml"
@@ -191,3 +188,162 @@ def test_sets_are_combined_by_a_command(tmp_path, capsys):
     assert "none.yaml is missing" in capsys.readouterr().err
     assert combine_datasets.main([str(out), "--out", str(tmp_path / "again.yaml")]) == 2
     assert "is composite itself" in capsys.readouterr().err
+
+
+BAD_YAMLS = {
+    "a number as table": (b"img: 5\n", "names no 'img' table"),
+    "a number among tables": (b"img: [a.img.tsv, 5]\n", "names 5 as 'img' table, not a file"),
+    "a number as linelist": (b"linelist: 5\n", "names 5 as 'linelist' table, not a file"),
+    "a list as linelist": (b"linelist: [a, b]\n", r"names \['a', 'b'\] as 'linelist' table, not"),
+    "nothing as table": (b"label: ''\n", "names '' as 'label' table, not a file"),
+    "a tag": (b"img: !!bool x\n", r"broken yaml \(line 1: the tag .* is not followed"),
+    "deep": (b"img: " + b"[" * 5000, "broken yaml"),
+    "a bomb": (b"x: &x [a, a]\ny: [*x, *x]\n", r"line 2: the alias \*x is not followed"),
+    "an index as table": (b"img: a.img.lineidx\n", "'a.img.lineidx' as 'img' table, .* index"),
+    "an index in capitals": (b"hw: a.hw.LineIdx\n", "'a.hw.LineIdx' as 'hw' table, .* index"),
+    "the yaml twice": (b"img: [a.img.tsv, a.img.tsv]\n", "2 img, 1 label and 1 hw tables"),
+    "no hw for one": (b"img: [a.img.tsv, a.img.tsv]\nlabel: [a.label.tsv, a.label.tsv]\n",
+                      "2 img, 2 label and 1 hw tables"),
+    "rows without sources": (b"img: [a.img.tsv, a.img.tsv]\nlabel: [a.label.tsv, a.label.tsv]\n"
+                             b"hw: [a.hw.tsv, a.hw.tsv]\n", "must be SOURCE TAB ROW"),
+    "no dict": (b"- a\n- b\n", "names no tables"),
+    "a folder": (b"img: .\n", "missing, or no regular file"),
+    "a pipe": (b"label: pipe\n", "missing, or no regular file"),
+    "a device": (b"linelist: /dev/zero\n", "missing, or no regular file"),
+    "a long name": (b"img: " + b"x" * 5000 + b"\n", "missing, or no regular file"),
+    "escape codes": (b'img: "\\e[31m.tsv"\n', r"\\x1b\[31m.tsv: missing, or no regular file"),
+    "a zero byte": (b'img: "a\\0b"\n', r"a\\x00b: missing, or no regular file"),
+    "no yaml": (b"\x00\x01", "broken yaml"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_YAMLS)
+def test_a_yaml_of_another_kind_is_one_sentence_and_nothing_is_written(kind, tmp_path):
+    text, message = BAD_YAMLS[kind]
+    path = write_by_hand(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.img.lineidx").write_bytes(b"0\n")
+    rest = [x for x in path.read_bytes().split(b"\n") if x[: x.find(b":") + 1] not in text]
+    path.write_bytes(text + b"\n".join(rest if text[:1].isalpha() else []))
+    before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        TsvDataset(path)
+    assert len(str(caught.value)) < 1000 and str(caught.value).isprintable()
+    assert before == {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+
+
+BAD_NUMBERS = {
+    "400 digits": b"0\n" + b"9" * 400 + b"\n",
+    "5000 digits": b"9" * 5000,
+    "20 digits": b"99999999999999999999\n",
+    "negative": b"0\n-1\n",
+    "fraction": b"0.5\n",
+    "three columns": b"0\t1\t2\n",
+    "one in two columns": b"0\t1\n2\n0\t0\n1\t1\n3",
+    "two in one column": b"0\n0\t1\n",
+    "nan": b"nan\n",
+    "no text": b"\xff\xfe\x1b[31m",
+    "zeros": bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NUMBERS)
+def test_a_linelist_of_other_things_is_one_sentence(kind, tmp_path):
+    path = write_by_hand(tmp_path)
+    (tmp_path / "a.linelist.tsv").write_bytes(BAD_NUMBERS[kind])
+    with pytest.raises(
+        ValueError, match="linelist.tsv holds more than row numbers: line "
+    ) as caught:
+        TsvDataset(path)
+    assert len(str(caught.value)) < 300 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", BAD_NUMBERS)
+def test_a_file_that_is_no_index_is_left_alone(kind, tmp_path, caplog):
+    path = write_by_hand(tmp_path)
+    index = tmp_path / "a.label.lineidx"
+    index.write_bytes(BAD_NUMBERS[kind])
+    with caplog.at_level(logging.WARNING):
+        assert [TsvDataset(path).label(i)["n"] for i in range(3)] == [2, 0, 1]
+    assert index.read_bytes() == BAD_NUMBERS[kind]
+    assert "Rows of a.label.tsv are counted instead." in caplog.text
+
+
+def test_an_index_named_as_table_is_never_overwritten(tmp_path):
+    index = tmp_path / "a.lineidx"
+    index.write_bytes(b"k\tv\nk\tw\n")
+    assert len(TsvFile(index)) == 2 and index.read_bytes() == b"k\tv\nk\tw\n"
+    (tmp_path / "b.tsv").write_bytes(b"k\tv\n")
+    (tmp_path / "b.lineidx").symlink_to("b.tsv")
+    assert len(TsvFile(tmp_path / "b.tsv")) == 1 and (tmp_path / "b.lineidx").is_symlink()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**16 - 1, 2**16, 2**16 + 1, 3 * 2**16])
+def test_rows_are_found_across_chunks(size, monkeypatch):
+    monkeypatch.setattr(tsv_file, "CHUNK", 2**16)
+    content = np.random.default_rng(size).choice([10, 10, 65], size).astype(np.uint8).tobytes()
+    starts = [0, *(i + 1 for i, byte in enumerate(content) if byte == 10)]
+    assert tsv_file.find_rows(content).tolist() == [start for start in starts if start < size]
+    assert tsv_file.find_rows(b"\n" * size).tolist() == list(range(size))
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+BAD_SIZES = [
+    b'[{"height": 9' + b"9" * 400 + b', "width": 3}]', b"9" * 400 + b" 3", b"9" * 5000 + b" 1",
+    b'[{"height": -1, "width": 3}]', b"-1 3", b'[{"height": 1.5, "width": 3}]', b"1.5 3",
+    b'[{"height": true, "width": 3}]', b'[{"height": "5", "width": 3}]', b'{"height": 3}', b"[]",
+    b"[5]", b"7", b"1 2 3", DEEP, b"[" * 900 + b"]" * 900, b"\xff 3", b"NaN NaN",
+    b'{"height": NaN, "width": 3}', b"",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(BAD_SIZES)))
+def test_a_size_of_another_kind_is_named_by_file_and_row(number, tmp_path):
+    path = write_by_hand(tmp_path)
+    replace_row(tmp_path / "a.hw.tsv", 1, b"k1\t" + BAD_SIZES[number])
+    with pytest.raises(
+        BadSampleError, match=r"a\.hw\.tsv row 1: no height and width in "
+    ) as caught:
+        TsvDataset(path).size(2)
+    assert len(str(caught.value)) < 400 and str(caught.value).isprintable()
+
+
+BAD_LABELS = [
+    DEEP, b'{"a":' * 100_000, b'[{"n": ' + b"9" * 5000 + b"}]", b'[{"n": 1, "n": 2}]',
+    "[{}]".encode("utf-16-le"), b'[{"n": "\xff"}]', b"[[{}]]", b"nan", b" " * 2**21,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(BAD_LABELS)))
+def test_a_label_of_another_kind_is_named_by_file_and_row(number, tmp_path):
+    path = write_by_hand(tmp_path)
+    replace_row(tmp_path / "a.label.tsv", 1, b"k1\t" + BAD_LABELS[number])
+    with pytest.raises(BadSampleError, match=r"a\.label\.tsv row 1: ") as caught:
+        TsvDataset(path).label(2)
+    assert len(str(caught.value)) < 400 and str(caught.value).isprintable()
+
+
+def test_an_endless_image_or_key_is_not_read(tmp_path, monkeypatch):
+    path = write_by_hand(tmp_path)
+    monkeypatch.setattr(tsv, "MAX_IMAGE", 2**16)
+    replace_row(tmp_path / "a.img.tsv", 1, b"k1\t" + b"A" * 2**17)
+    with pytest.raises(BadSampleError, match="row 1: its value has 131,072 bytes, more than"):
+        TsvDataset(path).image_bytes(2)
+    replace_row(tmp_path / "a.img.tsv", 1, b"k" * 2**17 + b"\tA")
+    assert len(TsvDataset(path).key(2)) == tsv_file.MAX_KEY
+
+
+def test_tables_that_go_while_they_are_read_are_one_sentence(tmp_path):
+    path = write_random_set(tmp_path / "train.yaml")
+    data = TsvDataset(path)
+    write_random_set(path, 2, seed=1)
+    with pytest.raises(FileNotFoundError, match="is gone: was the data set written anew"):
+        data.label(0)
+
+
+@pytest.mark.parametrize("key", ["a\tb", "a\nb", "a\rb", "a\x1b[31mb", "a\udcffb", "a\u2028b"])
+def test_a_key_with_a_sign_of_control_is_refused(key, tmp_path):
+    with pytest.raises(ValueError, match="The key .* holds a tab, a line break or"):  # noqa: SIM117
+        with TsvWriter(tmp_path / "x.yaml") as writer:
+            writer.add(key, IMAGES[0], (24, 32), {})
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import pytest
 
 from scripts import check_dataset, link_data
 from smpler.utils.paths import ROOT, datasets_root
-from tests.support.tsv_data import replace_row, write_random_set
+from tests.support.tsv_data import replace_row, table, write_random_set
 
 
 def test_a_good_set_is_counted_and_drawn(tmp_path, capsys):
@@ -21,15 +21,22 @@ def test_a_good_set_is_counted_and_drawn(tmp_path, capsys):
     assert cv2.imread(str(sheet)).shape == (224, 3 * 224, 3)
 
 
+def test_keypoints_at_the_end_of_the_world_are_not_drawn(tmp_path):
+    path = write_random_set(tmp_path / "train.yaml", 2)
+    for value in (1e5, 1e38):
+        write_random_set(path, 2, **{"2d_joints": [[value, -value, 1.0]] * 24})
+        assert check_dataset.main([str(path), "--sheet", str(tmp_path / "sheet.png")]) == 0
+
+
 def test_broken_rows_are_named_by_file_and_row(tmp_path, capsys):
     path = write_random_set(tmp_path / "train.yaml", 5)
-    replace_row(tmp_path / "train.label.tsv", 1, b"k\t[{")
-    replace_row(tmp_path / "train.img.tsv", 3, b"k\t/9j/4AAQ")
+    replace_row(table(path, "label"), 1, b"k\t[{")
+    replace_row(table(path, "img"), 3, b"k\t/9j/4AAQ")
     assert check_dataset.main([str(path), "--num_workers", "2"]) == 1
     printed = capsys.readouterr().out
     assert "broken rows: 2" in printed
-    assert "train.label.tsv row 1: broken JSON" in printed
-    assert "train.img.tsv row 3: the image is cut off" in printed
+    assert "/label.tsv row 1: broken JSON" in printed
+    assert "/img.tsv row 3: the image is cut off" in printed
 
 
 def test_suspicious_labels_are_reported(tmp_path, capsys):
@@ -40,9 +47,9 @@ def test_suspicious_labels_are_reported(tmp_path, capsys):
     path = write_random_set(
         tmp_path / "bad.yaml", 3, pose=[0] * 72, center=[5000, 5000], has_3d_joints=0
     )
-    replace_row(tmp_path / "bad.hw.tsv", 0, b"other\t1 1")
-    rows = (tmp_path / "bad.label.tsv").read_bytes().split(b"\n")
-    replace_row(tmp_path / "bad.label.tsv", 0, rows[0].replace(b"bad/0", b"bad/1"))
+    replace_row(table(path, "hw"), 0, b"other\t1 1")
+    rows = table(path, "label").read_bytes().split(b"\n")
+    replace_row(table(path, "label"), 0, rows[0].replace(b"bad/0", b"bad/1"))
     check_dataset.main([str(path)])
     printed = capsys.readouterr().out
     assert "look: 3 of 3 have the head below the ankles or the trunk upside down" in printed

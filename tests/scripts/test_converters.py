@@ -213,6 +213,12 @@ COCO_NAMES = [
 ]  # fmt: skip
 
 
+def run_coco(folder, content) -> int:
+    (folder / "coco.json").write_text(json.dumps(content))
+    paths = ["--json", folder / "coco.json", "--images", folder, "--out", folder / "c.yaml"]
+    return convert_coco.main([str(item) for item in paths])
+
+
 def test_coco_keypoints_are_placed_by_name(tmp_path, capsys):
     rng = np.random.default_rng(2)
     keypoints = np.column_stack([rng.uniform(50, 200, (17, 2)), np.tile([2, 1, 0], 6)[:17]])
@@ -225,10 +231,8 @@ def test_coco_keypoints_are_placed_by_name(tmp_path, capsys):
             person | {"keypoints": [0] * 51},
         ],
     }  # fmt: skip
-    (tmp_path / "coco.json").write_text(json.dumps(content))
     write_photos(tmp_path, ["a.jpg"])
-    paths = ["--json", tmp_path / "coco.json", "--images", tmp_path, "--out", tmp_path / "c.yaml"]
-    assert convert_coco.main([str(item) for item in paths]) == 0
+    assert run_coco(tmp_path, content) == 0
     printed = capsys.readouterr().out
     for part in ("1 samples", "1 crowds", "1 photos that are missing (gone.jpg)", "fewer than 6"):
         assert part in printed, printed
@@ -243,7 +247,8 @@ def test_coco_keypoints_are_placed_by_name(tmp_path, capsys):
 
 
 def run_folder(folder, entries) -> int:
-    (folder / "people.json").write_text(json.dumps(entries))
+    text = entries if isinstance(entries, str) else json.dumps(entries)
+    (folder / "people.json").write_text(text)
     paths = ["--images", folder, "--json", folder / "people.json", "--out", folder / "own.yaml"]
     return convert_folder.main([str(item) for item in paths])
 

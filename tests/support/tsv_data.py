@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.tsv import TsvWriter
@@ -65,6 +66,11 @@ def write_random_set(path: Path, num: int = 4, seed: int = 0, **changes) -> Path
             label = person_label(rng) | changes
             writer.add(f"{path.stem}/{number}", jpeg(image), image.shape[:2], label)
     return path
+
+
+def table(path: Path, name: str) -> Path:
+    """Return where a table of a single yaml lies."""
+    return path.parent / yaml.safe_load(path.read_text())[name]
 
 
 def replace_row(table: Path, row: int, content: bytes) -> None:

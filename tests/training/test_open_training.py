@@ -176,14 +176,19 @@ def test_rendering_is_reproducible_and_goes_on_where_it_was_cut_off(tmp_path, mo
     for folder, workers in ((first, 0), (second, 2)):
         flags = ["--out", str(folder), "--num=3", f"--num_workers={workers}"]
         assert render_dataset.main(flags) == 0
-    tables = sorted(path.name for path in (first / "train").iterdir())
+
+    def files(folder) -> set[str]:
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+    tables = files(first / "train")
+    assert len(tables) == 2 * 9 and files(second / "train") == tables
     for name in tables:
         assert (first / "train" / name).read_bytes() == (second / "train" / name).read_bytes()
     kept = (second / "train" / "seed0_0000_2.yaml").stat().st_mtime_ns
     (second / "train" / "seed0_0001_1.yaml").unlink()
     assert render_dataset.main(["--out", str(second), "--num=3", "--num_workers=0"]) == 0
     assert (second / "train" / "seed0_0000_2.yaml").stat().st_mtime_ns == kept
-    assert sorted(path.name for path in (second / "train").iterdir()) == tables
+    assert files(second / "train") == tables
 
 
 def test_the_validation_set_is_stored_as_it_is_evaluated(body, tmp_path):
