@@ -29,9 +29,11 @@ from smpler.datasets.engine.poses.anatomy import angles_from_pose
 from smpler.datasets.engine.poses.sampler import VERSIONS, PoseSampler
 from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import Body, open_body
-from smpler.utils.flags import positive, whole
+from smpler.utils.files.arrays import read_npz
+from smpler.utils.flags import Parser, input_file, output_file, output_png, positive, program, whole
 from smpler.utils.image import CROP_SIZE
 from smpler.utils.joints import SMPL_NAMES
+from smpler.utils.paths import display
 
 DENSITY = 985.0
 """Density of a human body, kg / m3."""
@@ -47,9 +49,10 @@ FAR = 20.0
 """Root mean square angle [degrees] beyond which a recorded pose counts as not covered."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, draw."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
@@ -58,15 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--split", choices=SPLITS, default="train")
     add("--seed", type=whole, default=0)
     add("--pose_version", type=int, choices=VERSIONS, default=2, help="of the poses")
-    add("--poses", type=Path, help="npz file of recorded poses: how many are covered")
+    add("--poses", type=input_file, help="npz file of recorded poses: how many are covered")
     add("--num_workers", type=whole, default=2)
-    add("--out", type=Path, help="picture")
-    add("--json", type=Path, help="the numbers")
+    add("--out", type=output_png, help="picture")
+    add("--json", type=output_file, help="the numbers")
     args = parser.parse_args(argv)
-    try:
-        recorded = read_poses(args.poses) if args.poses else None
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(f"{args.poses} holds no recorded poses: {error}")
+    recorded = read_poses(args.poses) if args.poses else None
     body, poses = open_body(), PoseSampler(version=args.pose_version)
     stream = SyntheticPeople(body, poses=poses, split=args.split, seed=args.seed)
     drawn = collect(Numbers(stream, args.num), args.num_workers)
@@ -200,13 +200,16 @@ def read_poses(path: Path) -> tuple[Float[np.ndarray, "n 24 3"], np.ndarray]:
     """Return a file's poses [radians] and their sources, all "" if it names none.
 
     Raises:
-        ValueError: the poses have another shape.
+        ValueError: it holds no poses, or not those of SMPL's joints.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        pose = archive["pose"].astype(np.float64)
-        source = archive["source"] if "source" in archive.files else np.full(len(pose), "")
-    if pose.shape[1:] != (len(SMPL_NAMES), 3) or len(source) != len(pose):
-        raise ValueError(f"`pose` is {pose.shape}, `source` {source.shape}, not (n, 24, 3), (n,)")
+    arrays = read_npz(path, ("pose", "source"), "holds no recorded poses")
+    pose = arrays.get("pose", np.empty(0))
+    source = arrays.get("source", np.full(len(pose), ""))
+    if pose.dtype.kind != "f" or pose.shape[1:] != (len(SMPL_NAMES), 3):
+        raise ValueError(f"{display(path)} holds no recorded poses: `pose` is not (n, 24, 3).")
+    if source.shape != pose.shape[:1] or source.dtype.kind != "U":
+        raise ValueError(f"{display(path)}: `source` is not one name for each pose.")
+    pose = pose.astype(np.float64)
     return pose, source
 
 

@@ -11,10 +11,9 @@ installed; the two take turns, one crop of the baseline for many of ours. The ba
 core.
 """
 
-import argparse
 import copy
+import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,20 +25,21 @@ from smpler.datasets.engine.gpu_stream import SyntheticBatches, draw_scenes
 from smpler.datasets.engine.render.torch_renderer import TorchSceneRenderer
 from smpler.datasets.engine.stream import SyntheticPeople
 from smpler.models.body import open_body
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import Parser, device_name, output_file, positive, program, whole
 
 CROPS_PER_BASELINE = 40
 """Crops of ours for each crop of the baseline."""
 
 
-def main(argv: list[str] | None = None) -> dict:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--crops", type=positive, help="how many; default: 200, on a GPU 8192")
     parser.add_argument("--batch", type=positive, default=64, help="crops at a time on a GPU")
     parser.add_argument("--num_workers", type=whole, default=8, help="draw scenes for a GPU")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=output_file, help="file for the numbers")
     arguments = parse(parser, argv)
     device = torch.device(arguments.device)
     stream = SyntheticPeople(open_body())
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> dict:
     for name, value in result.items():
         print(f"{name:32}{value:.2f}" if isinstance(value, float) else f"{name:32}{value}")
     write(arguments.json, result)
-    return result
+    return 0
 
 
 def measure_crops(stream: SyntheticPeople, crops: int) -> dict:
@@ -122,4 +122,4 @@ def measure_batches(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,7 @@ growing sides; full attention gets torch's fused kernel, which keeps no scores. 
 those of the last side.
 """
 
-import argparse
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +27,15 @@ from benchmarks.harness import (
 from smpler.models.attention import PreNormLayer
 from smpler.models.smpler import SMPLerConfig
 from smpler.models.transformer import NUM_QUERIES
-from smpler.utils.flags import positive
+from smpler.utils.flags import Parser, positive, program
 
 SIDES = (7, 14, 28, 56, 112)
 
 
-def main(argv: list[str] | None = None) -> None:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print a table, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=1)
     add_clock_flags(parser)
     sides = "sides of the maps, pixels"
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             flush=True,
         )
     write(arguments.json, rows[-1] | {"sides": rows} | describe(arguments))
+    return 0
 
 
 @torch.inference_mode()
@@ -98,4 +100,4 @@ def full(layer: PreNormLayer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

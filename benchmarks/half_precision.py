@@ -5,9 +5,7 @@ of the open engine's fixed validation set. It needs trained weights, as random o
 rounding, but no hardware that has these types: torch imitates them.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,28 +17,25 @@ from smpler.datasets.engine.stream import VALIDATION_SEED, SyntheticPeople
 from smpler.models.inference.optimize import optimize_for_inference
 from smpler.models.smpler import SMPLer
 from smpler.models.weights.checkpoint import load_model
-from smpler.utils.flags import positive
+from smpler.utils.flags import Parser, device_name, output_file, positive, program, weights_file
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write the numbers; return 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="trained weights; default: the released ones")
-    add("--device", default="cpu")
+    add("--checkpoint", type=weights_file, help="trained weights; default: the released ones")
+    add("--device", type=device_name, default="cpu")
     add("--num", type=positive, default=200, help="samples of the validation set")
     add("--batch", type=positive, default=8)
-    add("--json", type=Path, help="file for the numbers")
+    add("--json", type=output_file, help="file for the numbers")
     arguments = parser.parse_args(argv)
-    try:
-        checkpoint = trained_weights(arguments.checkpoint)
-        model = load_model(None, checkpoint, device=arguments.device)
-        people = SyntheticPeople(model.smpl.body, split="val", seed=VALIDATION_SEED)
-    except (OSError, ValueError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    checkpoint = trained_weights(arguments.checkpoint)
+    model = load_model(None, checkpoint, device=arguments.device)
+    people = SyntheticPeople(model.smpl.body, split="val", seed=VALIDATION_SEED)
     loader = DataLoader(people.first(arguments.num), batch_size=arguments.batch)
     batches = [batch["image"].to(arguments.device) for batch in loader]
     result = {"weights": checkpoint.name, "num": arguments.num, "device": arguments.device}

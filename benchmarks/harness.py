@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from smpler.models.weights.checkpoint import released_weights
-from smpler.utils.flags import positive
+from smpler.utils.files.whole import write_bytes_whole
+from smpler.utils.flags import device_name, output_file, positive
 
 Clock = Callable[[], float]
 
@@ -20,10 +21,10 @@ Clock = Callable[[], float]
 def add_flags(parser: argparse.ArgumentParser, batch: int, rounds: int = 5) -> None:
     """Add the flags of benchmarks in which several ways take turns, with their defaults."""
     add = parser.add_argument
-    add("--device", default="cpu", help="cpu, cuda or cuda:1")
+    add("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:1")
     add("--batch", type=positive, default=batch, help="items that a way computes at once")
     add("--rounds", type=positive, default=rounds, help="how often each way runs")
-    add("--json", type=Path, help="file for the numbers")
+    add("--json", type=output_file, help="file for the numbers")
 
 
 def add_clock_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +35,13 @@ def add_clock_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line; stop with one sentence where --device cannot be measured."""
+    """Read the command line; stop with one sentence where --device cannot be timed."""
     arguments = parser.parse_args(argv)
-    on_gpu = arguments.device.startswith("cuda")
-    if on_gpu and getattr(arguments, "cpu_time", False):
+    kind = torch.device(arguments.device).type
+    if kind not in ("cpu", "cuda"):
+        parser.error(f"--device {arguments.device} cannot be timed; use cpu or cuda")
+    if kind == "cuda" and getattr(arguments, "cpu_time", False):
         parser.error("--cpu_time does not count a GPU's work; leave it away")
-    if on_gpu and not torch.cuda.is_available():
-        parser.error(f"no GPU answers to {arguments.device}; use --device cpu")
     return arguments
 
 
@@ -128,7 +129,7 @@ def describe(arguments: argparse.Namespace) -> dict[str, str | int]:
 def write(path: Path | None, numbers: dict) -> None:
     """Write the numbers as one JSON object, when a file is given."""
     if path:
-        path.write_text(json.dumps(numbers, indent=2) + "\n")
+        write_bytes_whole(path, f"{json.dumps(numbers, indent=2)}\n".encode())
 
 
 def _wait(device: torch.device) -> None:

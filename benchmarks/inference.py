@@ -5,7 +5,7 @@ turns on the same weights: the whole model, and the part behind the backbone alo
 fastest of our ways, `ours` its name.
 """
 
-import argparse
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -26,13 +26,15 @@ from benchmarks.published.model import PublishedSMPLer
 from smpler.models.body import open_body
 from smpler.models.inference.optimize import optimize_for_inference
 from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer, build_smpler
+from smpler.utils.flags import Parser, program
 
 BASELINE = "published"
 
 
-def main(argv: list[str] | None = None) -> None:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print two tables, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=8)
     add_clock_flags(parser)
     add = parser.add_argument
@@ -51,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     print_table("Transformer and body alone", head, BASELINE, arguments.batch)
     numbers = summary(whole) | {f"head_{key}": value for key, value in summary(head).items()}
     write(arguments.json, numbers | {"preset": arguments.preset} | describe(arguments))
+    return 0
 
 
 def calibrated_model(preset: str, device: torch.device) -> SMPLer:
@@ -123,4 +126,4 @@ def summary(milliseconds: dict[str, float]) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

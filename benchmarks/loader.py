@@ -6,7 +6,7 @@ alone, as in Human3.6M. First it is checked that both give the same labels, and 
 neither decodes at reduced size.
 """
 
-import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ from benchmarks.published.loader import PublishedLoader
 from smpler.datasets.augment import Augmentation
 from smpler.datasets.human_mesh import HumanMesh
 from smpler.datasets.tsv import TsvWriter
-from smpler.utils.flags import positive
+from smpler.utils.flags import Parser, output_file, positive, program
 
 SIZES = {
     "mixed": ((1002, 1000), (480, 640), (300, 200), (720, 405)),
@@ -32,14 +32,15 @@ QUALITY = 91
 """Of the photos, as JPEG."""
 
 
-def main(argv: list[str] | None = None) -> None:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print a table, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu"], default="cpu", help="loading is CPU work")
     parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument("--photos", type=positive, default=64, help="loaded in a round")
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=output_file, help="file for the numbers")
     arguments = parser.parse_args(argv)
     result = {}
     for name, sizes in SIZES.items():
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     result |= {"batch": arguments.batch, "photos": arguments.photos, "rounds": arguments.rounds}
     result |= {"torch": torch.__version__, "opencv": cv2.__version__, "cpu": cpu_name()}
     write(arguments.json, result)
+    return 0
 
 
 def print_table(title: str, result: dict) -> None:
@@ -196,4 +198,4 @@ def check_equal(baseline: PublishedLoader, exact: HumanMesh, ours: HumanMesh) ->
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

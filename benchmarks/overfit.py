@@ -4,7 +4,7 @@ Trains SMPLer on 8 samples of toy data and measures the same 8 in eval mode. Any
 error means a broken gradient, loss or label.
 """
 
-import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,18 +19,19 @@ from smpler.models.body import open_body
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, build_smpler
 from smpler.training.engine import Precision, evaluate, summarise, to_device
-from smpler.utils.flags import above_zero, positive
+from smpler.utils.flags import Parser, above_zero, device_name, output_file, positive, program
 
 
-def main(argv: list[str] | None = None) -> None:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Print the error every few steps, and write one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", type=device_name, default="cpu")
     parser.add_argument("--preset", choices=list(PRESETS), default="smpler")
     parser.add_argument("--steps", type=positive, default=200)
     parser.add_argument("--lr", type=above_zero, default=2e-4)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=output_file, help="file for the numbers")
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     precision = Precision(device, arguments.bf16)
@@ -63,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"step {step:4d}  loss {loss.item():7.2f}  {numbers}  {seconds:.0f} s", flush=True
             )
     write(arguments.json, {"curve": curve, "final": curve[-1]})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

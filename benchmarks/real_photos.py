@@ -59,9 +59,12 @@ class Comparison:
 
 
 def photos_of(folder: Path) -> Iterator[Photo]:
-    """Read the photos of a folder in order of their names."""
-    for path in find_photos([folder]):
-        yield path.name, read_image(path)
+    """Read the photos of a folder in order of their names.
+
+    Raises:
+        ValueError: it holds none; raised at once, before the first is asked for.
+    """
+    return ((path.name, read_image(path)) for path in find_photos([folder]))
 
 
 def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
@@ -70,8 +73,15 @@ def video_frames(count: int, wheel: Path | None = None) -> Iterator[Photo]:
     Args:
         count: number of frames.
         wheel: Sports2D's; downloaded if not given.
+
+    Raises:
+        ValueError: the wheel is another one; raised at once, before the first frame is asked for.
     """
-    with opened_video(read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, wheel)) as video:
+    return _spread_frames(read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, wheel), count)
+
+
+def _spread_frames(content: bytes, count: int) -> Iterator[Photo]:
+    with opened_video(content) as video:
         total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         chosen = set(np.linspace(0, total - 1, count + 2).astype(int)[1:-1])
         for number in range(total):

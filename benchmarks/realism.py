@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,8 +32,17 @@ from smpler.datasets.engine.stream import SPLITS, SyntheticPeople
 from smpler.models.body import open_body
 from smpler.models.detectors import Landmarks
 from smpler.models.detectors.landmarks import SEEN, SEEN_KEYPOINTS
-from smpler.utils.flags import positive, whole
-from smpler.utils.image import CROP_SIZE
+from smpler.utils.flags import (
+    Parser,
+    input_file,
+    output_file,
+    output_folder,
+    output_png,
+    positive,
+    program,
+    whole,
+)
+from smpler.utils.image import CROP_SIZE, write_image
 from smpler.utils.paths import display
 
 NUM_WORST = 40
@@ -89,9 +97,10 @@ class Crops(IterableDataset):
             yield self.stream.sample(index) | {"alone": alone}
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Judge, print, write."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
@@ -101,16 +110,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=whole, default=0)
     add("--pose_version", type=int, choices=VERSIONS, default=2, help="version of the poses")
     add("--num_workers", type=whole, default=2)
-    add("--cache", type=Path, help="folder for the judge's network")
-    add("--wheel", type=Path, help="mediapipe's wheel; downloaded if needed and not given")
-    add("--out", type=Path, help="picture of the worst crops")
-    add("--json", type=Path, help="the numbers")
+    add("--cache", type=output_folder, help="folder for the judge's network")
+    add("--wheel", type=input_file, help="mediapipe's wheel; downloaded if needed and not given")
+    add("--out", type=output_png, help="picture of the worst crops")
+    add("--json", type=output_file, help="the numbers")
     args = parser.parse_args(argv)
-    try:
-        judge = LandmarkJudge.load(args.cache, args.wheel)
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    judge = LandmarkJudge.load(args.cache, args.wheel)
     # without training's turns and colour noise: that is what photos are like
     stream = SyntheticPeople(
         open_body(),
@@ -126,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     print_table(result)
     write(args.json, result)
     if args.out:
-        cv2.imwrite(str(args.out), draw_worst(verdicts)[..., ::-1])
+        write_image(args.out, draw_worst(verdicts))
         print(f"worst crops: {display(args.out)}")
     return 0
 

@@ -6,6 +6,7 @@ box, with numpy on the CPU, whatever the device. First, both are shown to draw t
 """
 
 import argparse
+import sys
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,7 @@ from smpler.models.body import mean_parameters, open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.drawing.rasterizer import Fragments, rasterize
 from smpler.utils.drawing.visualize import Rasterizer, overlay, palette
+from smpler.utils.flags import Parser, program
 from smpler.utils.geometry import rot6d_to_rotmat
 from smpler.utils.image import CROP_SIZE, CropWindow
 
@@ -27,9 +29,10 @@ CAM = np.array([1.0, 0.0, -0.05])
 """Scale, tx, ty: the person fills the crop."""
 
 
-def main(argv: list[str] | None = None) -> dict:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print tables, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=8, rounds=3)
     arguments = parse(parser, argv)
     device = torch.device(arguments.device)
@@ -45,7 +48,7 @@ def main(argv: list[str] | None = None) -> dict:
     result |= {"batch": arguments.batch, "rounds": arguments.rounds, "triangles": len(faces)}
     result |= machine(device)
     write(arguments.json, result)
-    return result
+    return 0
 
 
 def bodies(count: int) -> tuple[Float[np.ndarray, "b v 3"], Int[np.ndarray, "f 3"]]:
@@ -139,4 +142,4 @@ def check_equal(plain: Fragments, ours: Fragments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,10 +6,8 @@ faces the camera is on the right), and from above (the camera is below). The pho
 sheet's: a body that falls towards the camera leans to the right in the third picture.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,6 +17,7 @@ from smpler.photos import find_photos, output_names
 from smpler.utils.drawing.overlay import draw_bodies, place_body
 from smpler.utils.drawing.visualize import MESH_COLOR, side_by_side, side_view
 from smpler.utils.export import PersonResult
+from smpler.utils.flags import Parser, device_name, input_path, output_folder, program, weights_file
 from smpler.utils.image import CropWindow, Photo, crop, read_photo, write_image
 from smpler.utils.paths import display
 
@@ -29,28 +28,24 @@ TOP = np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]])
 """Turns after which `side_view` shows a body from the front and from above."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Estimate and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("photos", type=Path, nargs="+", help="photos, or folders of them")
-    add("--out", type=Path, required=True, help="folder of the sheets")
-    add("--checkpoint", type=Path, help="default: the released weights")
-    add("--device", default="cpu")
+    add("photos", type=input_path, nargs="+", help="photos, or folders of them")
+    add("--out", type=output_folder, required=True, help="folder of the sheets")
+    add("--checkpoint", type=weights_file, help="default: the released weights")
+    add("--device", type=device_name, default="cpu")
     args = parser.parse_args(argv)
-    try:
-        predictor = Predictor.load(args.checkpoint, device=args.device, mirror=True, fit=True)
-        photos = find_photos(args.photos)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for path, name in zip(photos, output_names(photos), strict=True):
-            photo = read_photo(path)
-            for result in predictor(photo):
-                target = args.out / f"{name}_{result.person}.png"
-                write_image(target, sheet(photo, result))
-                print(display(target))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    predictor = Predictor.load(args.checkpoint, device=args.device, mirror=True, fit=True)
+    photos = find_photos(args.photos)
+    for path, name in zip(photos, output_names(photos), strict=True):
+        photo = read_photo(path)
+        for result in predictor(photo):
+            target = args.out / f"{name}_{result.person}.png"
+            write_image(target, sheet(photo, result))
+            print(display(target))
     return 0
 
 

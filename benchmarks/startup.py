@@ -5,20 +5,18 @@ is the same demo after importing the libraries that it once imported (`HEAVY`). 
 fresh processes. `import torch` alone is the least that is possible.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.harness import machine, write
-from smpler.utils.flags import positive
+from smpler.utils.flags import Parser, device_name, output_file, positive, program
 from smpler.utils.paths import ROOT, SAMPLES
 
 HEAVY = ("torchvision.ops", "scipy.spatial.transform", "scipy.sparse", "trimesh")
@@ -34,13 +32,14 @@ print(json.dumps(sorted(sys.modules)), flush=True)
 """
 
 
-def main(argv: list[str] | None = None) -> dict:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print a table, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu or cuda")
     parser.add_argument("--batch", type=int, choices=[1], default=1, help="photos")
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=output_file, help="file for the numbers")
     arguments = parser.parse_args(argv)
     heavy = [name for name in HEAVY if find_spec(name.split(".")[0])]
     times = {"torch": [], "baseline": [], "ours": []}
@@ -63,7 +62,7 @@ def main(argv: list[str] | None = None) -> dict:
     print(f"{'demo, heavy imports first':28}{baseline / 1000:8.2f}")
     print(f"{'demo':28}{ours / 1000:8.2f}")
     write(arguments.json, result)
-    return result
+    return 0
 
 
 def first_result(imports: list[str], device: str) -> tuple[float, set[str]]:
@@ -90,4 +89,4 @@ def run_timed(imports: list[str], *arguments: str) -> tuple[float, set[str]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,6 +22,7 @@ from scripts.build.wheels import read_from_wheel
 from smpler.models.detectors.landmarks import SIZES
 from smpler.models.inference.backends import BACKENDS
 from smpler.models.predictor import Predictor
+from smpler.utils.flags import Parser, device_name, input_file, output_file, program
 from smpler.utils.image import Box, iou
 from smpler.video.clip import ClipOptions, process_clip
 from smpler.video.drawing import can_encode
@@ -55,27 +56,22 @@ MIN_OVERLAP = 0.25
 """Intersection over union from which on a track is the person's."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the numbers."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--wheel", type=Path, help=f"wheel of {VIDEO_WHEEL}; downloaded if not given")
+    add("--wheel", type=input_file, help=f"wheel of {VIDEO_WHEEL}; downloaded if not given")
     add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
-    add("--device", default="cpu")
+    add("--device", type=device_name, default="cpu")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the networks")
-    add("--json", type=Path, help="file for the numbers")
+    add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
-    try:
-        content = read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, args.wheel)
-        predictor = Predictor.load(
-            device=args.device, backend=args.backend, landmarks=args.landmarks
-        )
-        predictor.load_person_detector()
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    content = read_from_wheel(VIDEO_WHEEL, VIDEO, VIDEO_SHA256, args.wheel)
+    predictor = Predictor.load(device=args.device, backend=args.backend, landmarks=args.landmarks)
+    predictor.load_person_detector()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "demo.mp4"
         path.write_bytes(content)

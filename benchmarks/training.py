@@ -8,6 +8,7 @@ noise and labels are zero, which changes neither time nor memory.
 
 import argparse
 import copy
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +21,15 @@ from smpler.models.body import open_body
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import PRESETS, SMPLer, build_smpler
 from smpler.training.engine import Precision
+from smpler.utils.flags import Parser, program
 
 LEARNING_RATE = 1e-6
 HRNET_PRESETS = [name for name, config in PRESETS.items() if config.backbone.startswith("hrnet")]
 """The published formulation has no other backbone."""
 
 
-def main(argv: list[str] | None = None) -> dict:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Measure, print a table, write the numbers."""
     arguments = parse_arguments(argv)
     device = torch.device(arguments.device)
@@ -42,12 +45,12 @@ def main(argv: list[str] | None = None) -> dict:
     ratio, memory = result["throughput_ratio"], result["recompute_memory_ratio"]
     print(f"ours / baseline: speed {ratio:.2f}, memory {result['memory_ratio']:.2f} ({memory:.2f})")
     write(arguments.json, result)
-    return result
+    return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add_flags(parser, batch=8)
     parser.add_argument("--preset", choices=HRNET_PRESETS, default="smpler")
     parser.add_argument("--bf16", action="store_true", help="ours in bfloat16")
@@ -171,4 +174,4 @@ def peak_bytes(function: Callable[[], Any], device: torch.device) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

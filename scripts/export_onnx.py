@@ -4,7 +4,7 @@
 torch.export program. Both take any number of crops at once.
 """
 
-import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from smpler.models.inference.optimize import fold_batch_norms
 from smpler.models.smpl import Estimate
 from smpler.models.smpler import IMAGE_SIZE, PRESETS, SMPLer
 from smpler.models.weights.checkpoint import load_model
-from smpler.utils.paths import display
+from smpler.utils.flags import Parser, input_file, output_file, program, weights_file
+from smpler.utils.paths import display, prepare_file
 
 INPUT = "images"
 OUTPUTS = ("cam", "rotmat", "betas", "vertices", "joints")
@@ -29,27 +30,29 @@ TOLERANCE = 1e-3
 """Largest difference of any number from the model's own."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Write the file and compare it with the model; return 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="weights, published or ours; default: the open weights")
+    add(
+        "--checkpoint",
+        type=weights_file,
+        help="published or ours; default: the open weights",
+    )
     add("--preset", choices=list(PRESETS), help="which model; default: what the weights are")
-    add("--body", type=Path, help="SMPL's .pkl or .npz; default as in the demo")
+    add("--body", type=input_file, help="SMPL's .pkl or .npz; default as in the demo")
     add("--format", choices=list(SUFFIXES), default="onnx", help="ONNX, or torch.export's program")
-    add("--out", type=Path, help="default: smpler.onnx or smpler.pt2")
+    add("--out", type=output_file, help="default: smpler.onnx or smpler.pt2")
     arguments = parser.parse_args(argv)
     warnings.showwarning = lambda message, *_: print(f"Note: {message}", file=sys.stderr)
     out = arguments.out or Path("smpler").with_suffix(SUFFIXES[arguments.format])
-    try:
-        with warnings.catch_warnings():
-            # of the exporter's own code, which users cannot change
-            warnings.filterwarnings("ignore", module="torch|onnx|copyreg")
-            model = load_model(arguments.preset, arguments.checkpoint, arguments.body)
-            error = export(model, out, arguments.format)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    prepare_file(out)
+    with warnings.catch_warnings():
+        # of the exporter's own code, which users cannot change
+        warnings.filterwarnings("ignore", module="torch|onnx|copyreg")
+        model = load_model(arguments.preset, arguments.checkpoint, arguments.body)
+        error = export(model, out, arguments.format)
     print(f"{display(out)}: {out.stat().st_size / 1e6:.1f} MB, within {error:.1e} of the model")
     return 0
 
@@ -84,7 +87,6 @@ def export(model: SMPLer, out: Path, format: str) -> float:
     """
     if format == "onnx":
         import_onnx_runtime()
-    out.parent.mkdir(parents=True, exist_ok=True)
     images = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(images)[-1]
@@ -94,13 +96,19 @@ def export(model: SMPLer, out: Path, format: str) -> float:
         (images,),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
-    if format == "onnx":
-        write_onnx(program, out)
-        found = run_onnx(out, images)
-    else:
-        torch.export.save(program, out)
-        found = program.module()(images)
-    return check(expected, found, out)
+    part = out.with_name(f"{out.stem}.{os.getpid()}.part{out.suffix}")
+    try:
+        if format == "onnx":
+            write_onnx(program, part)
+            found = run_onnx(part, images)
+        else:
+            torch.export.save(program, part)
+            found = program.module()(images)
+        error = check(expected, found, out)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+    return error
 
 
 def check(expected: Estimate, found: Sequence[Tensor], out: Path) -> float:
@@ -115,7 +123,7 @@ def check(expected: Estimate, found: Sequence[Tensor], out: Path) -> float:
     ]
     error = torch.stack(errors).max().item()  # not Python's max, which passes over nan
     if not error < TOLERANCE:
-        raise RuntimeError(f"{out} differs from the model by {error:.2g}; do not use it.")
+        raise RuntimeError(f"{out} differs from the model by {error:.2g}; it is not written.")
     return error
 
 

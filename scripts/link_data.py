@@ -4,11 +4,11 @@ Each known folder of the store is linked under its published name; missing ones 
 repeated, it renews links and leaves your own folders alone.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from smpler.utils.paths import datasets_root, display
+from smpler.utils.flags import Parser, input_folder, program
+from smpler.utils.paths import datasets_root, display, prepare_folder
 
 KNOWN = {
     "Tax-H36m-coco40k-Muco-UP-Mpii": "the mixed training set's yaml",
@@ -22,23 +22,19 @@ KNOWN = {
 """Published folder -> what it holds."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Link the folders; return 1 when one is missing, 2 when the store cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("store", type=Path, help="folder that holds the data sets' folders")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=input_folder, help="folder that holds the data sets' folders")
     arguments = parser.parse_args(argv)
     store, root = arguments.store.resolve(), datasets_root().resolve()
-    if not store.is_dir():
-        print(f"Error: {display(arguments.store)} is no folder.", file=sys.stderr)
-        return 2
     if store == root or store.is_relative_to(root) or root.is_relative_to(store):
-        print(
-            f"Error: {display(store)} and {display(root)} lie in one another; give the folder "
-            "outside the repository where the data is.",
-            file=sys.stderr,
+        raise ValueError(
+            f"{display(store)} and {display(root)} lie in one another; give the folder outside the "
+            "repository where the data is."
         )
-        return 2
-    root.mkdir(parents=True, exist_ok=True)
+    prepare_folder(root)
     missing = [name for name in KNOWN if not link(store / name, root / name)]
     for name in missing:
         print(f"missing: {name} ({KNOWN[name]})")

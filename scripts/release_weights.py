@@ -4,7 +4,6 @@ The file holds int8 weights with one scale per output channel, the configuration
 identity and facts of the training. `demo.py`, `hubconf.py` and `main.py --load_checkpoint` read it.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -12,23 +11,21 @@ from smpler.models.smpler import PRESETS, SMPLerConfig
 from smpler.models.weights.checkpoint import RELEASED_FILES, read_checkpoint
 from smpler.models.weights.files import read_tensors
 from smpler.models.weights.quantized import read_quantized, write_quantized
+from smpler.utils.flags import Parser, input_file, output_file, program
 from smpler.utils.paths import display
 
 KEPT = ("body", "protocol", "metric", "global_iter", "batch_size", "arguments")
 """Facts of the training, as the trainer wrote them; `metric` is the evaluation's MPJPE."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Write the file; return 0, or 2 with one sentence when that is impossible."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="such as logs/smpler/checkpoints/best.pt")
-    parser.add_argument("--out", type=Path, help="default: the preset's place in pretrained/")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=input_file, help="such as logs/NAME/checkpoints/best.pt")
+    parser.add_argument("--out", type=output_file, help="default: its place in pretrained/")
     arguments = parser.parse_args(argv)
-    try:
-        out = release(arguments.checkpoint, arguments.out)
-    except (OSError, ValueError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    out = release(arguments.checkpoint, arguments.out)
     print(f"{display(out)}: {out.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -37,9 +37,22 @@ from smpler.models.weights.files import read_tensors
 from smpler.training.checkpoint import save_atomically
 from smpler.training.engine import measure
 from smpler.training.weight_average import WeightAverage
-from smpler.utils.flags import above_zero, decay, positive, weight, whole
+from smpler.utils.files.arrays import read_npz
+from smpler.utils.flags import (
+    Parser,
+    above_zero,
+    decay,
+    input_file,
+    input_folder,
+    output_file,
+    output_folder,
+    positive,
+    program,
+    weight,
+    whole,
+)
 from smpler.utils.image import CROP_SIZE
-from smpler.utils.paths import display, prepare_folder, require
+from smpler.utils.paths import display, require
 
 CHUNK = 256
 """Crops in one file."""
@@ -53,16 +66,17 @@ SIDES = ("both", "alternate", "plain")
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Prepare data, or train on it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
     prepare = commands.add_parser("prepare", help="render chunks of crops")
     prepare.set_defaults(run=prepare_chunks)
     add = prepare.add_argument
-    add("folder", type=Path)
+    add("folder", type=output_folder)
     add("--split", choices=SPLITS, default="train")
     add("--first", type=whole, default=0, help="number of the first chunk")
     add("--last", type=positive, default=2, help="number after the last chunk")
@@ -70,10 +84,14 @@ def main(argv: list[str] | None = None) -> int:
     train = commands.add_parser("train", help="train on prepared chunks")
     train.set_defaults(run=train_on_chunks)
     add = train.add_argument
-    add("folder", type=Path)
+    add("folder", type=input_folder)
     add("--preset", choices=PRESETS_TRAINED, default=PRESETS_TRAINED[0])
-    add("--out", type=Path, required=True, help="checkpoint to write")
-    add("--load_checkpoint", type=Path, help="start from it, not from the backbone's weights alone")
+    add("--out", type=output_file, required=True, help="checkpoint to write")
+    add(
+        "--load_checkpoint",
+        type=input_file,
+        help="start from it, not from the backbone alone",
+    )
     add("--steps", type=positive, default=2000)
     add("--batch_size", type=positive, default=64)
     add("--lr", type=above_zero, default=5e-4)
@@ -93,9 +111,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
-    except (OSError, ValueError, FloatingPointError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("Stopped. The same command goes on; `train` with --resume.", file=sys.stderr)
         return 130
@@ -106,8 +121,9 @@ def prepare_chunks(arguments: argparse.Namespace) -> None:
     """Render the chunks that are not there yet; can be cut off any time."""
     seed = VALIDATION_SEED if arguments.split == "val" else 0
     stream = SyntheticPeople(open_body(), split=arguments.split, seed=seed)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     numbers = range(arguments.first, arguments.last, arguments.step)
+    if not numbers:
+        raise ValueError(f"--last {arguments.last} is not after --first {arguments.first}.")
     for number in tqdm(numbers, unit="chunk", disable=None):
         path = arguments.folder / f"{arguments.split}_{number:04d}.labels.npz"
         if path.is_file():
@@ -136,7 +152,7 @@ class Chunks:
                 f"scripts.train_cpu prepare {display(folder)} --split {split}` first."
             )
         self.images = [np.load(self._beside(file, "images"), mmap_mode="r") for file in self.files]
-        chunks = [np.load(file) for file in self.files]
+        chunks = [read_npz(file, LABELS) for file in self.files]
         labels = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in LABELS}
         self.labels = {key: torch.from_numpy(value) for key, value in labels.items()}
         self.sides, self.kept, self.encoded = "both", "stage16", None
@@ -273,7 +289,6 @@ def train_on_chunks(arguments: argparse.Namespace) -> None:
             "--sides and --kept are for smpler-blaze-backbone alone: of a model with blocks no "
             "maps are kept."
         )
-    prepare_folder(arguments.out.parent)
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     data, held_out = Chunks(arguments.folder, "train"), Chunks(arguments.folder, "val")

@@ -5,7 +5,6 @@
 
 import argparse
 import io
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from smpler.photos import find_photos, is_video, output_names
 from smpler.stills import Job, complain, process_photos
 from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
 from smpler.utils.drawing.visualize import Rasterizer
-from smpler.utils.flags import Parser, above_zero, frame_rate, positive, weight, whole
+from smpler.utils.flags import Parser, above_zero, frame_rate, is_there, positive, weight, whole
 from smpler.utils.image import Box
-from smpler.utils.launcher import launched_processes, launched_rank
+from smpler.utils.launcher import launched_local_rank, launched_processes, launched_rank
 from smpler.utils.paths import SAMPLES, prepare_folder
 
 MIRROR_HELP = """average with the answer to the mirrored photo, which takes the network twice as
@@ -189,18 +188,13 @@ def choose_device(name: str) -> torch.device:
         ValueError: it is no device that the demo runs on, or it is not there.
     """
     if name == "cuda" and launched_processes() > 1:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process its own
+        name = f"cuda:{launched_local_rank()}"  # each process its own
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    counts = {"cpu": lambda: 1, "cuda": torch.cuda.device_count, "xpu": torch.xpu.device_count}
-    counts["mps"] = lambda: int(torch.backends.mps.is_available())
-    if device is None or device.type not in counts:
-        raise ValueError(f"--device {name} is no device; use cuda, cuda:NUMBER, mps, xpu or cpu.")
-    if (device.index or 0) < counts[device.type]():
-        return device
-    if device.type == "cuda":
+        if is_there(name):
+            return torch.device(name)
+    except ValueError as error:
+        raise ValueError(f"--device {error}.") from None
+    if name.startswith("cuda"):
         print(f"Note: no GPU answers to {name}; the CPU does it.", file=sys.stderr)
         return torch.device("cpu")
     raise ValueError(f"--device {name} is not there: no such device answers torch; use cpu.")

@@ -5,6 +5,7 @@ itself, and looks for the user's own files (SMPL, published weights, data sets) 
 """
 
 import os
+from errno import ENOTDIR
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,22 +55,87 @@ def readme_of(path: Path) -> Path | None:
     return first_present(*(folder / "README.md" for folder in folders))
 
 
+def require_file(path: Path) -> Path:
+    """Return the path of a file, or pipe, that must be readable.
+
+    Raises:
+        OSError: it is not there, is a folder, or may not be read.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{display(path)} is a folder; name a file.")
+    if not path.exists():
+        return require(path)
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{display(path)} may not be read; look at its permissions.")
+    return path
+
+
+def require_folder(path: Path) -> Path:
+    """Return the path of a folder that must be readable.
+
+    Raises:
+        OSError: it is not there, is a file, or may not be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no folder {display(path)}. Check the path.")
+    if not path.is_dir():
+        raise NotADirectoryError(f"{display(path)} is a file; name a folder.")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise PermissionError(f"{display(path)} may not be read; look at its permissions.")
+    return path
+
+
+def require_any(path: Path) -> Path:
+    """Return the path of a file or folder that must be readable.
+
+    Raises:
+        OSError: it is neither, or may not be read.
+    """
+    return require_folder(path) if path.is_dir() else require_file(path)
+
+
 def prepare_folder(folder: Path) -> None:
     """Make a folder for results and write to it once, before hours of work.
 
     Raises:
         OSError: that is not possible.
     """
-    probe = folder / f".write_test_{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        _write_once(folder / f".write_test_{os.getpid()}")
     except OSError as error:
         raise OSError(
             f"Nothing can be written to {display(folder)} ({error.strerror}); choose another "
             "folder."
         ) from error
+
+
+def prepare_file(path: Path) -> None:
+    """Make the folder of a file of results and write to it once, before hours of work.
+
+    The file itself is not made, and an older one stays.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    try:
+        problem = "it is a folder" if path.is_dir() else None
+        if path.exists() and not (path.is_dir() or path.is_file()):
+            problem = "it is a device or pipe"
+        if problem is None:
+            _write_once(path.with_name(f"{path.name}.{os.getpid()}.part"))
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise OSError(f"{display(path)} cannot be written ({problem}); name another file.")
+
+
+def _write_once(probe: Path) -> None:
+    """Make a file and its folder, and take the file away."""
+    if probe.parent.is_file():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+    probe.parent.mkdir(parents=True, exist_ok=True)
+    probe.touch()
+    probe.unlink()
 
 
 def first_present(*candidates: Path) -> Path | None:

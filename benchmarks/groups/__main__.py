@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -33,7 +32,15 @@ from smpler.models.detectors import Detection, PersonDetector, prominence
 from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.person import BlazePosePersonDetector
 from smpler.models.predictor import Predictor
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import (
+    Parser,
+    input_folder,
+    output_file,
+    output_png,
+    positive,
+    program,
+    whole,
+)
 from smpler.utils.image import write_image
 from smpler.utils.paths import display
 
@@ -116,9 +123,10 @@ class Detectors:
         return found
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
@@ -126,26 +134,27 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=whole, default=0)
     add("--no-photos", dest="photos", action="store_false", help="rendered pictures only")
     add("--no-bodies", dest="bodies", action="store_false", help="detectors only")
-    add("--wheels", type=Path, help="folder of wheels with photos; the others are downloaded")
+    add(
+        "--wheels",
+        type=input_folder,
+        help="folder of wheels with photos; the others are downloaded",
+    )
     add("--thresholds", action="store_true", help="try other thresholds on half A")
     add("--threads", type=positive, help="of torch; default: its own choice")
-    add("--json", type=Path, help="the numbers")
-    add("--sheet", type=Path, help="picture of the rendered groups with most mistakes")
+    add("--json", type=output_file, help="the numbers")
+    add("--sheet", type=output_png, help="picture of the rendered groups with most mistakes")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     both = {EVERYBODY: EverybodyDetector.load(), BLAZEPOSE: BlazePosePersonDetector.load()}
     detectors, predictor = Detectors(both), Predictor.load(device="cpu") if args.bodies else None
+    photos: dict[str, list[Picture]] = {}
+    if args.photos:  # first, as a wheel may be missing
+        for name, half in (("photos A", CHOOSING), ("photos B", JUDGING)):
+            photos[name] = look_at_photos(Detectors(both), read_photos(half, args.wheels))
     rendered = look_at_rendered(detectors, predictor, GroupPictures(args.seed), args.num)
-    halves = {"rendered A": rendered[::2], "rendered B": rendered[1::2]}
+    halves = {"rendered A": rendered[::2], "rendered B": rendered[1::2]} | photos
     milliseconds = {n: 1000 * s / args.num for n, s in detectors.seconds.items()}
-    if args.photos:
-        try:
-            for name, photos in (("photos A", CHOOSING), ("photos B", JUDGING)):
-                halves[name] = look_at_photos(detectors, read_photos(photos, args.wheels))
-        except (FileNotFoundError, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 2
     counts = {name: scores(pictures) for name, pictures in halves.items()}
     print_scores(counts)
     bins = recall_of_bins(rendered)

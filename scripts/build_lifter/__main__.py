@@ -28,8 +28,9 @@ from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import SIZES
 from smpler.models.lifter import Lifter
 from smpler.models.smpl import SMPL
-from smpler.utils.flags import above_zero, positive, whole
-from smpler.utils.paths import PRETRAINED, display, prepare_folder
+from smpler.utils.files.whole import write_whole
+from smpler.utils.flags import Parser, above_zero, input_path, output_file, positive, program, whole
+from smpler.utils.paths import PRETRAINED, display
 
 SEED_OF_PEOPLE = 77
 """Of the data engine's stream: people are the same whatever `--seed` is."""
@@ -37,18 +38,14 @@ NUM_VALIDATION = 2000
 """Pairs of held-out motion capture."""
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Build; return 0, or 2 with one sentence."""
     args = parse_arguments(argv)
     torch.set_num_threads(1)
     smpl = SMPL(open_body()).eval()
-    try:
-        captured, held_out = read_several(args.poses)
-        prepare_folder(args.out.parent)
-        looks = seen_of_people(args, captured)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    captured, held_out = read_several(args.poses)
+    looks = seen_of_people(args, captured)
     offsets = fit_offsets(smpl, looks)
     residuals = residuals_of(smpl, looks, offsets)
     drawn = PoseSampler().sample_batch(args.drawn, np.random.default_rng(args.seed))
@@ -84,22 +81,23 @@ def seen_of_people(args: argparse.Namespace, captured: Float[np.ndarray, "n 24 3
     poses = MixedPoses(captured, PoseSampler())
     looks = look_at_people(poses, list(SIZES), args.people, SEED_OF_PEOPLE, args.threads)
     if args.looks:
-        np.savez(args.looks, **{name: value.numpy() for name, value in vars(looks).items()})
+        arrays = {name: value.numpy() for name, value in vars(looks).items()}
+        write_whole(args.looks, lambda file: np.savez(file, allow_pickle=False, **arrays))
     return looks
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.build_lifter",
         description=__doc__.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--poses", type=Path, nargs="+", required=True, help="motion capture: AMASS or npz")
-    add("--out", type=Path, default=PRETRAINED / "lifter.npz", help="file to write")
+    add("--poses", type=input_path, nargs="+", required=True, help="motion capture: AMASS or npz")
+    add("--out", type=output_file, default=PRETRAINED / "lifter.npz", help="file to write")
     add("--people", type=positive, default=2500, help="rendered people who are looked at")
-    add("--looks", type=Path, help="npz that keeps what was seen of them for the next time")
+    add("--looks", type=output_file, help="npz that keeps what was seen of them for the next time")
     add("--drawn", type=positive, default=12000, help="poses of the data engine's sampler")
     add("--networks", type=positive, default=2, help="how many are trained and averaged")
     add("--width", type=positive, default=512, help="of the hidden layers")
@@ -117,10 +115,8 @@ def save(path: Path, lifter: Lifter) -> None:
     """Write the weights in float16."""
     state = lifter.state_dict()
     exact = ("offsets", "body")
-    np.savez(
-        path,
-        **{name: (x if name in exact else x.half()).numpy() for name, x in sorted(state.items())},
-    )
+    arrays = {n: (x if n in exact else x.half()).numpy() for n, x in sorted(state.items())}
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ def test_it_counts_crops_and_writes_what_it_prints(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(engine_stream, "load_wardrobe", lambda: wardrobe(open_body()))
     threads = torch.get_num_threads()
     try:
-        result = data_engine.main(["--crops", "2", "--json", str(tmp_path / "numbers.json")])
+        data_engine.main(["--crops", "2", "--json", str(tmp_path / "numbers.json")])
     finally:
         torch.set_num_threads(threads)
-    assert json.loads((tmp_path / "numbers.json").read_text()) == result
+    result = json.loads((tmp_path / "numbers.json").read_text())
     assert result["throughput_ratio"] == result["baseline_ms"] / result["ours_ms"] > 0
     assert result["crops"] == 2 and result["crops_per_second_per_core"] > 0
     assert "crops_per_second_per_core" in capsys.readouterr().out

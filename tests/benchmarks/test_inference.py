@@ -57,7 +57,8 @@ def test_calibrated_weights_keep_the_maps_at_the_scale_of_one():
     assert all(0.1 < scale < 100 for scale in scales), scales
 
 
-def test_cpu_time_is_refused_on_a_gpu(capsys):
+def test_cpu_time_is_refused_on_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SystemExit):
         decoupled_attention.main(["--device", "cuda", "--cpu_time"])
     assert "--cpu_time does not count a GPU's work" in capsys.readouterr().err

@@ -23,8 +23,8 @@ def balls(monkeypatch):
 
 def test_both_draw_the_same_and_the_numbers_are_written(balls, tmp_path):
     file = tmp_path / "numbers.json"
-    result = renderer.main(["--batch", "2", "--rounds", "1", "--json", str(file)])
-    assert json.loads(file.read_text()) == result
+    renderer.main(["--batch", "2", "--rounds", "1", "--json", str(file)])
+    result = json.loads(file.read_text())
     assert result["throughput_ratio"] == result["baseline_ms"] / result["ours_ms"] > 0
     assert result["overlay_ours_ms"] > 0 and result["triangles"] == 80
 

@@ -9,15 +9,13 @@ Camera frame: metres, x right, y down, z away. Pixels: x right, y down, the top-
 counter-clockwise seen from outside. Colours are linear light unless a name says otherwise.
 """
 
-import numba
 import numpy as np
 
+from smpler.datasets.engine.render.numba_compile import compiled
 from smpler.datasets.engine.surfaces import NEAREST, TRANSPARENT
 
-COMPILE = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-
-@numba.njit(**COMPILE)
+@compiled
 def pose_vertices(
     v_template,
     shapedirs,
@@ -71,7 +69,7 @@ def pose_vertices(
     return posed
 
 
-@numba.njit(**COMPILE)
+@compiled
 def vertex_normals(vertices, faces):
     """Return unit normals (n, 3) outwards: adjacent faces' mean normals, weighted by area."""
     normals = np.zeros_like(vertices)
@@ -93,7 +91,7 @@ def vertex_normals(vertices, faces):
     return normals
 
 
-@numba.njit(**COMPILE)
+@compiled
 def project(vertices, focal, center):
     """Return pixels and depth (n, 3) of points (n, 3) in the camera frame; focal in pixels."""
     points = np.empty_like(vertices)
@@ -105,13 +103,13 @@ def project(vertices, focal, center):
     return points
 
 
-@numba.njit(**COMPILE)
+@compiled
 def _first_center(place, size):
     """Return the first of `size` pixels whose centre is not before a place, or `size`."""
     return int(min(max(np.ceil(place - np.float32(0.5)), 0), size))
 
 
-@numba.njit(**COMPILE)
+@compiled
 def rasterize(points, faces, materials, surfaces, size):
     """Find the nearest triangle at every pixel's centre, perspective-correct.
 
@@ -179,7 +177,7 @@ def rasterize(points, faces, materials, surfaces, size):
     return nearest, barycentric, inverse_depth
 
 
-@numba.njit(**COMPILE)
+@compiled
 def depth_map(points, faces, size):
     """Return the smallest depth (size, size) at every pixel's centre; infinite if there is none.
 

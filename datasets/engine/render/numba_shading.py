@@ -4,10 +4,9 @@ Frames, pixels and colours are those of `smpler.datasets.engine.render.numba_geo
 the advice on importing. `smpler.datasets.engine.render.torch_shading` does the same in torch.
 """
 
-import numba
 import numpy as np
 
-from smpler.datasets.engine.render.numba_geometry import COMPILE
+from smpler.datasets.engine.render.numba_compile import compiled
 from smpler.datasets.engine.surfaces import (
     DETAIL_REPEATS,
     GROUND_REACH,
@@ -24,7 +23,7 @@ from smpler.datasets.engine.surfaces import (
 ONE, HALF = np.float32(1), np.float32(0.5)
 
 
-@numba.njit(**COMPILE)
+@compiled
 def _reached(x, y, z, to_map, shadow_map, radius):
     """Return the share of a light that reaches a point.
 
@@ -47,7 +46,7 @@ def _reached(x, y, z, to_map, shadow_map, radius):
     return ONE - np.float32(shaded) / np.float32((2 * radius + 1) ** 2)
 
 
-@numba.njit(**COMPILE)
+@compiled
 def _irradiance(sh, channel, x, y, z):
     """Return the ambient light (of sh (9, 3), one channel) on a surface of normal x, y, z."""
     return max(
@@ -64,7 +63,7 @@ def _irradiance(sh, channel, x, y, z):
     )
 
 
-@numba.njit(**COMPILE)
+@compiled
 def _texel(textures, texture, u, v):
     """Sample a repeating texture of (t, s, s, 4) bilinearly: red, green, blue in linear light."""
     size = textures.shape[1]
@@ -83,7 +82,7 @@ def _texel(textures, texture, u, v):
     )
 
 
-@numba.njit(**COMPILE)
+@compiled
 def _blend(image, i0, i1, j0, j1, w00, w01, w10, w11, channel):
     """Return the weighted linear light of four texels of an image (h, w, 3 or 4)."""
     return (
@@ -94,7 +93,7 @@ def _blend(image, i0, i1, j0, j1, w00, w01, w10, w11, channel):
     )
 
 
-@numba.njit(**COMPILE)
+@compiled
 def shade(fragments, geometry, materials, surfaces, looks, light, shadows, samples):
     """Light what every sample sees and average it over the picture's pixels.
 
@@ -189,7 +188,7 @@ def shade(fragments, geometry, materials, surfaces, looks, light, shadows, sampl
     return color, coverage, mask, depth, parts
 
 
-@numba.njit(**COMPILE)
+@compiled
 def backdrop(encoded, to_panorama, focal, center, ground, shadows, shade_share, detail, size):
     """Paint the surroundings, and on the ground the shadow of everything.
 

@@ -5,7 +5,6 @@ made without any of SMPL's data. Takes about ten minutes and prints how accurate
 runs on one machine give the same file.
 """
 
-import argparse
 import hashlib
 import sys
 from dataclasses import replace
@@ -20,6 +19,7 @@ from scripts.build.open_body.poses import random_poses, standing_pose
 from scripts.build.open_body.symmetry import mirrored_vertices
 from smpler.models.body import Body, load_body
 from smpler.models.smpl import SMPL
+from smpler.utils.flags import Parser, output_file, program
 from smpler.utils.joints import NUM_BETAS, SMPL_NAMES
 from smpler.utils.paths import META_DATA, display
 
@@ -27,17 +27,17 @@ NUM_PEOPLE, NUM_POSES, NUM_TESTS = 1000, 2000, 125
 SEED = 0
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Build, write and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=META_DATA / "open_body.npz")
-    args = parser.parse_args()
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=output_file, default=META_DATA / "open_body.npz")
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
         model, bones = makehuman.load_model()
     except ImportError as error:
-        print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
-        return 2
+        raise ImportError(f"{error}: pip install -r requirements-assets.txt") from error
     build(args.out, model, bones)
     size, digest = args.out.stat().st_size, hashlib.sha256(args.out.read_bytes()).hexdigest()
     print(f"{display(args.out)}: {size / 1e6:.3f} MB, sha256 {digest}")

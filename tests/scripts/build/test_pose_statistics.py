@@ -45,4 +45,10 @@ def test_the_script_writes_what_the_sampler_reads(tmp_path, capsys):
 def test_a_file_without_poses_gives_one_sentence(tmp_path, capsys):
     np.savez(tmp_path / "none.npz", other=np.zeros(3))
     assert pose_statistics.main([f"--poses={tmp_path / 'none.npz'}"]) == 2
-    assert "none.npz cannot be read" in capsys.readouterr().err
+    assert "none.npz: `pose` is not (n, 24, 3)" in capsys.readouterr().err
+    np.savez(tmp_path / "nameless.npz", pose=np.zeros((2, 24, 3)))
+    assert pose_statistics.main([f"--poses={tmp_path / 'nameless.npz'}", "--half"]) == 2
+    assert "`clip` is not one name for each pose" in capsys.readouterr().err
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "none.npz").read_bytes()[:100])
+    assert pose_statistics.main([f"--poses={tmp_path / 'cut.npz'}"]) == 2
+    assert "cut.npz cannot be read" in capsys.readouterr().err
