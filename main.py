@@ -12,7 +12,7 @@ import torch
 from smpler.datasets import PROTOCOLS, RENDERED
 from smpler.models.backbones import BACKBONES
 from smpler.models.smpler import SMPLerConfig
-from smpler.training.distributed import SharedError, sentence, start_processes
+from smpler.training.distributed import SharedError, start_processes
 from smpler.training.options import (
     DataOptions,
     EvaluationOptions,
@@ -22,8 +22,20 @@ from smpler.training.options import (
     TrainOptions,
 )
 from smpler.training.run import run
+from smpler.training.waiting.waits import LIMIT_S, leave
 from smpler.utils.drawing.visualize import MESH_COLOR
-from smpler.utils.flags import Parser, above_zero, color, decay, positive, share, weight, whole
+from smpler.utils.flags import (
+    Parser,
+    above_zero,
+    color,
+    decay,
+    positive,
+    program,
+    sentence,
+    share,
+    weight,
+    whole,
+)
 from smpler.utils.launcher import launched_rank
 
 if __name__ == "smpler.main":
@@ -82,6 +94,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="begin anew over EXP_NAME's checkpoints")
     add("--save_steps", type=positive, default=500, help="steps between last.pt in mid-epoch")
     add("--on_bad_sample", choices=["raise", "skip"], default="raise", help="in training")
+    help = "longest wait for another process, for a batch of the loading ones"
+    add("--timeout_minutes", type=above_zero, default=LIMIT_S / 60, help=help)
     add("--gendered", action="store_true", help="3dpw: also newer papers' gendered ground truth")
     add("--flip_test", action="store_true", help="evaluate the average with the mirrored image")
     add = parser.add_argument_group("--data_mode=open and open2, rendered people").add_argument
@@ -103,6 +117,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             "--fresh below 1 is for people rendered on a GPU, by --data_mode=open and open2"
         )
+    if not 0.01 <= arguments.timeout_minutes <= 10_000:
+        parser.error(f"--timeout_minutes {arguments.timeout_minutes:g} is not in 0.01 to 10,000")
     if arguments.gendered and arguments.data_mode != "3dpw":
         parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
     return arguments
@@ -134,6 +150,7 @@ def options_from(arguments: argparse.Namespace) -> RunOptions:
     )
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Return the exit code: 0, 2 after a mistake of the user's, 130 after Ctrl-C."""
     is_main = launched_rank() == 0
@@ -142,7 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.captureWarnings(True)
     arguments = parse_arguments(argv)
     try:
-        with start_processes(arguments.device) as processes:
+        limit_s = 60 * arguments.timeout_minutes
+        with start_processes(arguments.device, limit_s) as processes:
             run(options_from(arguments), processes)
     except (OSError, ValueError, FloatingPointError) as error:
         if is_main or not isinstance(error, SharedError):
@@ -158,4 +176,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

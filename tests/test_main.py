@@ -17,7 +17,7 @@ from smpler.training.checkpoint import load_checkpoint
 from smpler.training.lock import NAME, acquire
 from tests.support.programs import Done, run
 from tests.support.small_main import build_tiny
-from tests.support.tsv_data import replace_row
+from tests.support.tsv_data import replace_row, table
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 
@@ -69,7 +69,7 @@ def test_every_flag_reaches_the_options_and_the_record():
         assert changed.record != options.record, name
         if replace(changed, record=options.record) == options:
             without_effect.add(name)
-    assert without_effect == {"device"}, "which start_processes gets"
+    assert without_effect == {"device", "timeout_minutes"}, "which start_processes gets"
 
 
 EVALUATE = ("--eval_only", "--val_batch_size=2", "--data_mode=3dpw")
@@ -122,6 +122,8 @@ MISTAKES = {
     "unknown flag": (("--batchsize=3",), "unrecognized arguments: --batchsize=3"),
     "no number": (("--lr=fast",), "'fast' is not a number"),
     "no batch": (("--batch_size=0",), "'0' is not a whole number from 1"),
+    "no time": (("--timeout_minutes=0",), "'0' is not a number above 0"),
+    "too long": (("--timeout_minutes=1e9",), "--timeout_minutes 1e+09 is not in 0.01 to 10,000"),
     "decay": (("--ema=1.5",), "'1.5' is not between 0 and 1"),
     "both ways": (("--overwrite", "--auto_load=1"), "--auto_load=1 continues what --overwrite"),
     "two sources": (("--eval_only", "--auto_load=1"), "takes its weights from --load_checkpoint"),
@@ -175,9 +177,9 @@ def test_missing_data_is_one_sentence_that_names_the_readme(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_stops_at_a_bad_row_and_names_it(workers, tmp_path):
     write_all(tmp_path / "toy", num=3)
-    replace_row(tmp_path / "toy/3dpw/test_has_gender.label.tsv", 2, b"k\t[{")
+    replace_row(table(tmp_path / "toy/3dpw/test_has_gender.yaml", "label"), 2, b"k\t[{")
     done = start(tmp_path / "toy", tmp_path, *EVALUATE, f"--num_workers={workers}")
-    one_sentence(done, "test_has_gender.label.tsv row 2: broken JSON")
+    one_sentence(done, "label.tsv row 2: broken JSON")
 
 
 def test_without_a_gpu_the_cpu_does_it_and_says_so(toy, tmp_path):

@@ -19,6 +19,7 @@ from smpler.training.distributed import Processes, TrainSampler
 from smpler.training.engine import Batch, Precision
 from smpler.training.evaluator import Evaluator
 from smpler.training.options import DataOptions, EvaluationOptions, ModelOptions
+from smpler.training.waiting.waits import end_with_parent
 from smpler.utils.paths import display
 
 log = logging.getLogger(__name__)
@@ -167,4 +168,5 @@ def device_loader(
         options.fresh,
         options.pool,
         seed=seed + processes.rank,
+        worker_init_fn=end_with_parent,
     )

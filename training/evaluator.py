@@ -15,6 +15,7 @@ from smpler.training.distributed import Processes
 from smpler.training.engine import Precision, evaluate, merge_shards, predict
 from smpler.training.pictures import beside_overlays, captioned_sheet
 from smpler.training.report import Evaluation
+from smpler.training.waiting.waits import end_with_parent
 
 NUM_WORST = 20
 
@@ -40,22 +41,27 @@ class Evaluator:
     def __call__(self, model: SMPLer) -> Evaluation:
         """Measure every sample once; all processes get all results."""
         shard = Subset(self.dataset, self.processes.shard(len(self.dataset)))
+        num_workers = min(self.num_workers, -(-len(shard) // self.batch_size))
+        waits = self.processes.waits
         loader = DataLoader(
             shard,
             batch_size=self.batch_size,
-            num_workers=min(self.num_workers, -(-len(shard) // self.batch_size)),
+            num_workers=num_workers,
             pin_memory=self.precision.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global generator to training
+            worker_init_fn=end_with_parent,
         )
-        errors = evaluate(
-            model,
-            model.smpl,
-            loader,
-            self.precision,
-            gendered_body=self.gendered_body,
-            flip_test=self.flip_test,
-            progress=partial(tqdm, desc="evaluation", disable=not self.processes.is_main),
-        )
+        bar = partial(tqdm, desc="evaluation", disable=not self.processes.is_main)
+        with waits.bounded():
+            errors = evaluate(
+                model,
+                model.smpl,
+                loader,
+                self.precision,
+                gendered_body=self.gendered_body,
+                flip_test=self.flip_test,
+                progress=lambda batches: waits.each(bar(batches), num_workers),
+            )
         body = model.smpl.body
         setting = self.setting | {
             "body": body.name,

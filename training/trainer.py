@@ -25,6 +25,7 @@ from smpler.training.engine import Batch, LossLog, Precision, train_one_epoch
 from smpler.training.options import TrainOptions
 from smpler.training.report import Evaluation
 from smpler.training.summary import Summary
+from smpler.training.waiting.waits import end_with_parent
 from smpler.training.weight_average import WeightAverage
 from smpler.utils.paths import display
 
@@ -93,9 +94,10 @@ class Trainer:
         self.model = model
         self.parallel = model
         if processes.is_distributed:
-            self.parallel = DistributedDataParallel(
-                model, find_unused_parameters=find_unused_parameters
-            )
+            with processes.waits.bounded():
+                self.parallel = DistributedDataParallel(
+                    model, find_unused_parameters=find_unused_parameters
+                )
         # fused: the same numbers to rounding, in a quarter of the time on a CPU
         groups = parameter_groups(model, options.backbone_lr)
         self.optimizer = torch.optim.Adam(groups, lr=options.lr, fused=True)
@@ -161,11 +163,11 @@ class Trainer:
         self._first_done = None
         if self.processes.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.processes.device)
-        with bar:
+        with bar, self.processes.waits.bounded():
             train_one_epoch(
                 self.parallel,
                 self.criterion,
-                self.make_loader(self.sampler),
+                self.processes.waits.each(self.make_loader(self.sampler), self.options.num_workers),
                 self.optimizer,
                 Precision(self.processes.device, self.options.bf16),
                 learning_rate=partial(
@@ -207,6 +209,7 @@ class Trainer:
             num_workers=self.options.num_workers,
             pin_memory=self.processes.device.type == "cuda",
             generator=torch.Generator(),  # leaves the global generator to dropout alone
+            worker_init_fn=end_with_parent,
         )
 
     def _after_step(
@@ -220,7 +223,9 @@ class Trainer:
             bar.set_postfix(loss=f"{sum(losses.latest.values()):.2f}", refresh=False)
         bar.update(self.sampler.images_per_step)
         if self.summary and step % self.options.summary_steps == 0:
-            self._write_summary(losses.read(), batch, estimates)
+            terms = losses.read()
+            with self.processes.own_work():
+                self._write_summary(terms, batch, estimates)
         at_end = step == (self.epoch + 1) * self.sampler.batches_per_epoch
         if step % self.options.save_steps == 0 and not at_end:
             losses.read()  # raises before weights are saved that a broken loss has touched
@@ -290,7 +295,8 @@ class Trainer:
             "metric": metric,
             **self.identity,
         }
-        save_atomically(content, *paths)
+        with self.processes.own_work():
+            save_atomically(content, *paths)
         for path in set(self.replaced) - set(paths):
             path.unlink(missing_ok=True)
         self.replaced = ()

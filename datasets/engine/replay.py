@@ -4,7 +4,7 @@ A GPU trains on crops faster than it renders them. A share of each batch can the
 pool of crops rendered before: some are mirrored, all are recoloured, some are covered by a patch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,7 @@ class DeviceBatches:
             resumed run is no exact continuation.
         pool_size: crops that the pool holds, 150 KB each; the oldest make room for new ones.
         seed: of the draws from the pool.
+        worker_init_fn: called in each of the processes, with its number.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class DeviceBatches:
         fresh: float = 1.0,
         pool_size: int = 20_000,
         seed: int = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
     ):
         self.samples, self.num_workers, self.fresh = samples, num_workers, fresh
+        self.worker_init_fn = worker_init_fn
         self.batches = SyntheticBatches(samples.stream, 1, device)
         self.pool = Pool(pool_size, device, seed) if fresh < 1 else None
 
@@ -59,6 +62,7 @@ class DeviceBatches:
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.batches.device.type == "cuda",
+            worker_init_fn=self.worker_init_fn,
         )
         for size, indices, scenes in loader:
             rendered = self.batches.render(indices, scenes)

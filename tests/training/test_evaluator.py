@@ -13,7 +13,7 @@ from smpler.training import assembly
 from smpler.training.engine import Precision, merge_shards, predict
 from smpler.training.report import Evaluation
 from tests.support.small_main import build_tiny
-from tests.support.tsv_data import write_random_set
+from tests.support.tsv_data import table, write_random_set
 from tests.training.test_engine import NUM_SAMPLES as NUM_GIVEN
 from tests.training.test_engine import given_errors
 
@@ -116,7 +116,7 @@ def test_an_average_with_the_mirrored_image_keeps_to_its_own_sample():
 def test_an_empty_evaluation_set_is_one_sentence(run, tmp_path, monkeypatch, capsys):
     path = tmp_path / "data" / PROTOCOLS["3dpw"].evaluate
     write_random_set(path, num=1)
-    path.with_suffix(".linelist.tsv").write_text("")
+    table(path, "linelist").write_text("")
     monkeypatch.setenv("SMPLER_DATASETS", str(tmp_path / "data"))
     assert run("--eval_only") == 2
     assert "holds no sample to evaluate on" in one_error(capsys)
