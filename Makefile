@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow test-smplx test-blender test-web lint format doctor clean
+.PHONY: help demo test test-slow test-smplx test-blender test-web fuzz lint format doctor clean
 
 help: ## list what can be made
 	@grep -E '^[A-Za-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,6 +47,10 @@ test-blender: $(VENV)/.blender ## import a clip into Blender itself (bpy, 374 MB
 
 test-web: $(VENV)/.web ## drive the viewer and the web page in a browser (apt-get install chromium)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m web -s
+
+FUZZ_MINUTES ?= 10
+fuzz: $(VENV)/.test ## read damaged files on two cores for FUZZ_MINUTES minutes (10); a table of the faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
 lint: $(VENV)/.test ## check style, format and types
 	$(BIN)/ruff check .

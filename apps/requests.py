@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from smpler.models.predictor import Predictor
 from smpler.utils.drawing.visualize import palette
 from smpler.utils.export import PersonResult, save_people, save_scene
 from smpler.utils.files.photos import PHOTO_FORMATS, open_photo, photo_kind
+from smpler.utils.files.whole import write_whole
 from smpler.utils.image import read_image, read_photo, write_image
 from smpler.utils.paths import display
 from smpler.video.clip import ClipOptions, Progress, process_clip
@@ -153,11 +155,15 @@ def _clip_answer(
 
 def pack(results: Path, archive: Path) -> Path:
     """Move the files of a folder into a zip."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for file in sorted(results.iterdir()):
-            packed.write(file, file.name)
-            file.unlink()
-    results.rmdir()
+    files = sorted(results.iterdir())
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+            for each in files:
+                packed.write(each, each.name)
+
+    write_whole(archive, write)
+    shutil.rmtree(results)
     return archive
 
 

@@ -4,7 +4,6 @@ The files may come from anywhere, so everything that is used is checked: a damag
 is a `ValueError` in one sentence.
 """
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from smpler.models.body import SMPL_FILES, load_body, open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.export import SCHEMA as PERSON_SCHEMA
+from smpler.utils.files.arrays import npz_names, read_npz
 from smpler.utils.image import MAX_SIDE
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS
 from smpler.utils.paths import display
@@ -37,8 +37,6 @@ MESHES: dict[str, Shape] = {"vertices": ("T", "V", 3), "faces": ("F", 3)}
 WHOLE_NUMBERS = {"image_size", "person", "track", "frames", "faces"}
 TEXTS = {PERSON_SCHEMA: ("image",), TRACK_SCHEMA: ("video", "body", "body_sha256")}
 
-MAX_BYTES = 2 * 2**30
-"""Of the arrays of a file that are read; a mesh through 10,000 frames takes 1.6 GB."""
 MAX_LENGTHS = {"T": 200_000, "V": 200_000, "F": 400_000}
 MAX_TEXT = 1000
 SAME_TIME = 1e-4
@@ -182,9 +180,8 @@ def _is_number(text: str) -> bool:
 def _schema_of(path: Path) -> str:
     """Return the schema that a file names; nothing for a file of another kind."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _text(archive, "schema")
-    except Exception:  # a damaged file can raise anything
+        return _text(read_npz(path, ("schema",)), "schema")
+    except (OSError, ValueError):
         return ""
 
 
@@ -194,40 +191,33 @@ def read_person(path: Path) -> Person:
     Raises:
         ValueError: it is damaged, of another kind, or its numbers cannot be a person's.
     """
+    names = npz_names(path)
+    said = read_npz(path, ("schema",))
     try:
-        return _read(path)
-    except ValueError as error:
-        raise ValueError(f"{display(path)} cannot be shown: {error}.") from error
-    except Exception as error:  # a damaged file can raise anything
-        raise ValueError(f"{display(path)} is no result file, or a damaged one.") from error
-
-
-def _read(path: Path) -> Person:
-    with zipfile.ZipFile(path) as archive:
-        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-    with np.load(path, allow_pickle=False) as archive:
-        schema = _text(archive, "schema") if "schema" in sizes else ""
+        schema = _text(said, "schema") if said else ""
         if schema not in TEXTS:
             kind = f"its schema is {schema!r}" if schema else "it has no schema"
             raise ValueError(f"{kind}, but {' or '.join(TEXTS)} was expected")
         is_clip = schema == TRACK_SCHEMA
         shapes = dict(IN_CLIP if is_clip else IN_PHOTO)
-        if is_clip and MESHES.keys() <= sizes.keys():
+        if is_clip and MESHES.keys() <= set(names):
             shapes |= MESHES
-        missing = [key for key in (*shapes, *TEXTS[schema]) if key not in sizes]
+        missing = [key for key in (*shapes, *TEXTS[schema]) if key not in names]
         if missing:
             raise ValueError(f"it has no {missing[0]!r}")
-        total = sum(sizes[key] for key in (*shapes, *TEXTS[schema]))
-        if total > MAX_BYTES:
-            raise ValueError(f"its arrays take {total / 2**30:.1f} GiB, more than 2")
-        texts = {key: _text(archive, key) for key in TEXTS[schema]}
-        arrays = {key: archive[key] for key in shapes}
-    _check(arrays, shapes)
-    return _person(path, is_clip, arrays, texts)
+    except ValueError as error:
+        raise ValueError(f"{display(path)} cannot be shown: {error}.") from error
+    arrays = read_npz(path, (*shapes, *TEXTS[schema]), advice="it cannot be shown")
+    try:
+        texts = {key: _text(arrays, key) for key in TEXTS[schema]}
+        _check(arrays, shapes)
+        return _person(path, is_clip, arrays, texts)
+    except ValueError as error:
+        raise ValueError(f"{display(path)} cannot be shown: {error}.") from error
 
 
 def _text(archive: Mapping[str, np.ndarray], key: str) -> str:
-    value = archive[key]
+    value = archive.get(key, np.zeros(()))
     if value.dtype.kind != "U" or value.ndim or len(str(value)) > MAX_TEXT:
         raise ValueError(f"its {key!r} is no short text")
     return str(value)

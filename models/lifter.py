@@ -6,6 +6,7 @@ trained on motion capture and cameras drawn at random, without a picture (as Mar
 simple yet effective baseline for 3d human pose estimation", ICCV 2017, from 2D joints to 3D ones).
 """
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from smpler.models.landmark_points import NUM_FEATURES, NUM_LANDMARKS, sight
 from smpler.models.observation import SeenLandmarks
 from smpler.models.placement import Pinhole, Placement, see
 from smpler.models.smpl import SMPL
-from smpler.models.weights.files import read_arrays
+from smpler.models.weights.files import check_fits, read_arrays
 from smpler.utils.geometry import (
     axis_angle_to_rotmat,
     nearest_rotation,
@@ -29,7 +30,7 @@ from smpler.utils.geometry import (
 )
 from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES, mirrored
-from smpler.utils.paths import PRETRAINED, require
+from smpler.utils.paths import PRETRAINED, display, require
 
 NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.18, 1.0
 """How far off the answers of a network that sees pixels are taken to be, standard deviations:
@@ -37,8 +38,9 @@ rotations of joints and of the whole body, radians about each axis, and shape co
 UPRIGHT, MAY_BE_UPRIGHT, MAY_STAND = 0.15, 0.25, 0.4
 """People are upright to so much, radians, unless they seem to lean by more than the second, or
 their knees to be bent by more than the third; cameras are taken to be level."""
-DEPTH_FACTOR, SHAPE_FACTOR = 0.5, 3.0
-"""How far off the fit takes depths and shapes to be, by what the lifter and the network say."""
+ROTATION_FACTOR, DEPTH_FACTOR, SHAPE_FACTOR = 1.3, 0.3, 5.5
+"""How far off the fit takes rotations, depths and shapes to be, by what the lifter and the network
+say: limbs turn in the picture, and shapes follow proportions, rather than that depths change."""
 LEAST_DEPTH = 0.01
 """A joint's depth is never known better than this, metres; the pelvis' is 0 by definition."""
 SCATTERS = (1e-3, 10.0)
@@ -147,13 +149,18 @@ class Lifter(nn.Module):
 
         Raises:
             FileNotFoundError: there is no such file.
+            ValueError: it is damaged, or holds other weights.
         """
-        weights = read_arrays(require(Path(path or PRETRAINED / "lifter.npz")))
-        last = max(name for name in weights if name.endswith("widen.bias"))
-        num_networks = int(last.split(".")[1]) + 1
+        path = require(Path(path or PRETRAINED / "lifter.npz"))
+        weights = read_arrays(path)
+        biases = [name for name in weights if re.fullmatch(r"networks\.\d+\.widen\.bias", name)]
+        width = max((weights[name].numel() for name in biases), default=1)
         num_blocks = sum(name.startswith("networks.0.blocks.") for name in weights) // 6
+        sizes = len(biases), width, num_blocks
+        with torch.device("meta"), WithoutRandomInit():  # takes no memory, however large
+            check_fits(cls(*sizes), weights, display(path))
         with WithoutRandomInit():
-            lifter = cls(num_networks, len(weights["networks.0.widen.bias"]), num_blocks)
+            lifter = cls(*sizes)
         lifter.load_state_dict(weights)
         return lifter.to(device).eval()
 
@@ -227,7 +234,8 @@ def combined(
     depth = (DEPTH_FACTOR * lifted.joint_scatter[..., 1]).clamp(min=LEAST_DEPTH)
     across, along = lifted.joint_scatter.square().unbind(-1)
     joints = torch.where(whose[:, None], (2 * across + along).sqrt(), torch.nan)
-    return Prior(start, precise.rsqrt(), depth, SHAPE_FACTOR * beta_scatter, joints)
+    rotation = ROTATION_FACTOR * precise.rsqrt()
+    return Prior(start, rotation, depth, SHAPE_FACTOR * beta_scatter, joints)
 
 
 def upright(

@@ -1,19 +1,17 @@
 """Save and resume a run: checkpoints written whole or not at all, and generators' states."""
 
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from smpler.models.weights.files import damaged
-from smpler.models.weights.integrity import load_checked, save_sealed
+from smpler.models.weights.integrity import read_checked, save_sealed
 from smpler.utils.files.whole import not_written, replacing
 from smpler.utils.paths import display
 
-MUST_AGREE = ("config", "body", "batch_size", "num_samples", "seed")
+MUST_AGREE = ("config", "body", "batch_size", "num_samples", "cache_features", "seed")
 """Entries of a run's identity that stay the same when the run is continued."""
 
 
@@ -52,13 +50,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or is damaged.
     """
-    try:
-        content, is_whole = load_checked(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
-    if not is_whole:
-        raise ValueError(damaged(path))
+    content = read_checked(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a run's state.")
     return content
 
 
@@ -78,7 +72,8 @@ def check_continues(
         identity: of the run, see `smpler.training.trainer.Trainer`.
         world_size: number of the run's processes.
         averages: whether the run keeps an average of the weights.
-        factors: of the run's groups of parameters, see `parameter_groups`; the backbone's is last.
+        factors: of the run's groups of parameters, see
+            `smpler.training.steps.optimizer.parameter_groups`.
 
     Raises:
         ValueError: the checkpoint is of another run, or of the same run with other settings.
@@ -95,18 +90,19 @@ def check_continues(
             f"{source} was trained {'with' if state['trained'] else 'without'} --ema: "
             "continue likewise, or use another --exp_name."
         )
-    saved_factors = [group.get("factor", 1.0) for group in state["optimizer"]["param_groups"]]
-    if saved_factors != factors:
-        raise ValueError(
-            f"{source} was trained with --backbone_lr {saved_factors[-1]:g}, but now it is "
-            f"{factors[-1]:g}: continue with the same, or use another --exp_name."
-        )
     for key in MUST_AGREE:
         if state.get(key) != identity.get(key):
             raise ValueError(
                 f"{source} was trained with {key} {state.get(key)}, but now it is "
                 f"{identity.get(key)}: continue with the same, or use another --exp_name."
             )
+    saved_factors = [group.get("factor", 1.0) for group in state["optimizer"]["param_groups"]]
+    if saved_factors != factors:
+        flag = "--regressor_lr" if identity.get("cache_features") else "--backbone_lr"
+        raise ValueError(
+            f"{source} was trained with {flag} {saved_factors[-1]:g}, but now it is "
+            f"{factors[-1]:g}: continue with the same, or use another --exp_name."
+        )
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ except ImportError:  # Windows
 
 from smpler.training.distributed import Processes
 from smpler.training.options import RunOptions
+from smpler.utils.files.text import parse_json
 from smpler.utils.paths import display
 
 NAME = "training.lock"
@@ -58,7 +59,7 @@ def acquire(path: Path) -> None:
 def release(path: Path) -> None:
     """Remove a lock if this process is in it."""
     with suppress(OSError, ValueError):
-        if json.loads(path.read_bytes()) == _identity(os.getpid()):
+        if parse_json(path.read_bytes(), NAME) == _identity(os.getpid()):
             path.unlink()
 
 
@@ -107,9 +108,9 @@ def _identity(pid: int) -> dict:
 def _owner(content: bytes) -> dict | None:
     """Return what a lock says; None when it is empty or cut off, as its writer died."""
     try:
-        owner = json.loads(content)
+        owner = parse_json(content, NAME)
         return {"pid": int(owner["pid"]), "host": owner["host"], "started": owner["started"]}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from smpler.models.weights.files import first
 from smpler.training.engine import METRICS, is_measured, summarise
-from smpler.utils.files.whole import write_bytes_whole, write_whole
+from smpler.utils.files.whole import replacing_set, write_bytes_whole, write_whole
 
 RANKED = ("mpjpe", "mpve")
 """Metrics that decide which samples are the worst; the first one that was measured counts."""
@@ -85,7 +85,13 @@ class Evaluation:
         return "| " + " | ".join([self.protocol["name"], *names, *cells]) + " |"
 
     def save(self, folder: Path, name: str) -> None:
-        """Write NAME.json (summary), NAME.npz (each sample) and NAME.md (table row)."""
+        """Write NAME.json (summary), NAME.npz (each sample) and NAME.md (table row).
+
+        They appear together, the json last; older ones go, and NAME_worst.png.
+
+        Raises:
+            OSError: a file could not be written; older ones stay as they are.
+        """
         content = {
             "protocol": self.protocol,
             "setting": self.setting,
@@ -95,11 +101,13 @@ class Evaluation:
             "metrics": self.summary,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=2) + "\n"
-        write_bytes_whole(folder / f"{name}.json", text.encode())
-        write_whole(
-            folder / f"{name}.npz",
-            lambda file: np.savez_compressed(file, allow_pickle=False, **self.errors),
-        )
+        json_text = json.dumps(content, indent=2) + "\n"
         header = "| protocol | weights | body | MPVE | MPJPE | PA-MPJPE |\n|" + "---|" * 6 + "\n"
-        write_bytes_whole(folder / f"{name}.md", (header + self.table_row() + "\n").encode())
+        table = header + self.table_row() + "\n"
+        with replacing_set(folder / f"{name}.json", [folder / f"{name}_worst.png"]) as part:
+            write_bytes_whole(part / f"{name}.json", json_text.encode())
+            write_whole(
+                part / f"{name}.npz",
+                lambda file: np.savez_compressed(file, allow_pickle=False, **self.errors),
+            )
+            write_bytes_whole(part / f"{name}.md", table.encode())

@@ -17,9 +17,10 @@ from jaxtyping import Float, Int, UInt8
 from smpler.utils.drawing.overlay import PlacedBody, place_body, write_overlay
 from smpler.utils.drawing.rasterizer import rasterize
 from smpler.utils.drawing.visualize import MESH_COLOR, Color, Rasterizer, palette, side_view
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.files.meshes import Part, PhotoCamera, glb, obj
 from smpler.utils.files.skinned import SkinnedPart, skinned_glb
-from smpler.utils.files.whole import write_bytes_whole, write_whole
+from smpler.utils.files.whole import replacing_set, write_bytes_whole, write_whole
 from smpler.utils.geometry import CAMERA_TO_Y_UP
 from smpler.utils.image import write_image
 from smpler.utils.rig import Motion, Rig, normals_of
@@ -27,6 +28,8 @@ from smpler.utils.rig import Motion, Rig, normals_of
 SCHEMA = "smpler-person/2"
 MESH_FIELDS = ("vertices", "faces")
 """What the json leaves out unless it is asked for."""
+ENDINGS = ("_overlay.png", "_side.png", ".json", ".obj", ".glb", ".npz")
+"""Of the files of a person."""
 NOT_WRITTEN = ("rig",)
 """Fields of `PersonResult` that are no keys of npz and json."""
 
@@ -143,7 +146,7 @@ class PersonResult:
         """Write numbers, mesh and pictures: what the demo writes of a person.
 
         STEM_N.npz, .json, .obj, .glb, STEM_N_side.png and, over the photo, STEM_N_overlay.png; N is
-        the number `person`.
+        the number `person`. They appear together, the npz last, when all are written.
 
         Args:
             folder: is made when it is not there.
@@ -152,13 +155,17 @@ class PersonResult:
             color: of the body in the pictures and the glb.
             rasterizer: finds the triangles of the pictures.
             json_mesh: whether the json holds the mesh as well.
+
+        Raises:
+            OSError: a file could not be written; older ones stay as they are.
         """
         start = Path(folder) / f"{stem}_{self.person}"
         start.parent.mkdir(parents=True, exist_ok=True)
-        if photo is not None:
-            overlay_path = start.with_name(f"{start.name}_overlay.png")
-            write_overlay(photo, [place_person(self, color)], rasterizer, overlay_path)
-        self._save(start, color, rasterizer, json_mesh)
+        with replacing_set(start.with_name(f"{start.name}.npz"), _files_of(start)) as part:
+            if photo is not None:
+                overlay_path = part / f"{start.name}_overlay.png"
+                write_overlay(photo, [place_person(self, color)], rasterizer, overlay_path)
+            self._save(part / start.name, color, rasterizer, json_mesh)
 
     def _save(self, start: Path, color: Color, rasterizer: Rasterizer, json_mesh: bool) -> None:
         """Write the files whose names begin with `start`, without the overlay."""
@@ -181,7 +188,8 @@ def save_people(
     """Write all files of a photo: of everybody together, and of each person.
 
     Everybody together is STEM_out.png, the photo beside all bodies over it, and STEM_scene.glb, all
-    bodies before the photo's camera.
+    bodies before the photo's camera. The files appear together when all are written, STEM_out.png
+    last; those of an earlier run of the same photo go, also of people who are not found any more.
 
     Args:
         people: of one photo; at least one, as callers deal with a photo without people.
@@ -193,23 +201,52 @@ def save_people(
 
     Returns:
         The path of STEM_out.png.
+
+    Raises:
+        OSError: a file could not be written; older ones stay as they are.
     """
     assert people, f"{stem}: nobody to save"
     path = Path(folder) / f"{stem}_out.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     colors = palette(len(people))
     bodies = [place_person(person, color) for person, color in zip(people, colors, strict=True)]
-    starts = [Path(folder) / f"{stem}_{person.person}" for person in people]
-    overlays = [start.with_name(f"{start.name}_overlay.png") for start in starts]
-    first = overlays[0] if len(people) == 1 else None
-    write_overlay(photo, bodies, rasterizer, first, beside=path)
-    if first is None:
-        for body, overlay_path in zip(bodies, overlays, strict=True):
-            write_overlay(photo, [body], rasterizer, overlay_path)
-    save_scene(Path(folder) / f"{stem}_scene.glb", people, colors)
-    for person, color, start in zip(people, colors, starts, strict=True):
-        person._save(start, color, rasterizer, json_mesh)
+    starts = reversed(_earlier(path.parent, stem, people))  # a kill leaves the first ones
+    older = [file for start in starts for file in _files_of(start)]
+    with replacing_set(path, older) as part:
+        starts = [part / f"{stem}_{person.person}" for person in people]
+        overlays = [start.with_name(f"{start.name}_overlay.png") for start in starts]
+        first = overlays[0] if len(people) == 1 else None
+        write_overlay(photo, bodies, rasterizer, first, beside=part / path.name)
+        if first is None:
+            for body, overlay_path in zip(bodies, overlays, strict=True):
+                write_overlay(photo, [body], rasterizer, overlay_path)
+        save_scene(part / f"{stem}_scene.glb", people, colors)
+        for person, color, start in zip(people, colors, starts, strict=True):
+            person._save(start, color, rasterizer, json_mesh)
     return path
+
+
+def _earlier(folder: Path, stem: str, people: Sequence[PersonResult]) -> list[Path]:
+    """Return the beginnings of the names of a photo's people, those of an earlier run as well."""
+    starts = [folder / f"{stem}_{person.person}" for person in people]
+    number = 0
+    while True:
+        start = folder / f"{stem}_{number}"
+        try:
+            said = read_npz(start.with_name(f"{start.name}.npz"), ("schema", "image"))
+        except (OSError, ValueError):
+            if number >= len(people):
+                return starts
+            said = {}
+        of = str(said.get("schema")), str(said.get("image"))
+        if of == (SCHEMA, people[0].image) and start not in starts:
+            starts.append(start)
+        number += 1
+
+
+def _files_of(start: Path) -> list[Path]:
+    """Return what is written of a person; the npz, by which `_earlier` goes, is the last."""
+    return [start.with_name(start.name + ending) for ending in ENDINGS]
 
 
 def place_person(person: PersonResult, color: Color = MESH_COLOR) -> PlacedBody:

@@ -4,19 +4,25 @@ Photo pixels: x right, y down, (0, 0) is the photo's top-left corner, so that th
 centre is (0.5, 0.5).
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
 from jaxtyping import Float, UInt8
 
+from smpler.utils.files.arrays import unreadable
 from smpler.utils.files.exif import focal_length_pixels, orientation, read_exif
 from smpler.utils.files.photos import ADVICE, is_readable, open_photo, photo_kind
+from smpler.utils.files.pickled_calls import Refused
+from smpler.utils.files.whole import not_written, replacing, write_bytes_whole
 from smpler.utils.paths import display
 
 MAX_PIXELS, MAX_SIDE = 200_000_000, 65_535
@@ -192,21 +198,12 @@ def read_photo(path: str | Path) -> Photo:
             return Photo(rgb, display(path.name), focal_length_pixels(exif, file.size))
     except PIL.UnidentifiedImageError as error:
         raise ValueError(f"{display(path)} is not an image that can be read.") from error
-    except _UNREADABLE as error:
-        reason = str(error).rstrip(".") or "it needs more memory than there is"
-        raise ValueError(f"{display(path)} was not read: {reason}; give another photo.") from error
-
-
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    PIL.Image.DecompressionBombError,
-)
-"""What Pillow raises when a file is damaged or too large."""
+    except Exception as error:  # a damaged file can raise anything
+        if isinstance(error, ValueError | OSError | SyntaxError) and not getattr(error, "errno", 0):
+            error = Refused(error)  # in Pillow's words or ours, which users understand
+        elif isinstance(error, MemoryError):
+            error = Refused("it needs more memory than there is")
+        raise unreadable(path, "was not read", error, "give another photo") from error
 
 
 def _check_size(image: PIL.Image.Image) -> None:
@@ -277,31 +274,44 @@ def _strip_to_rgb(image: PIL.Image.Image, white: float) -> UInt8[np.ndarray, "h 
 
 
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Write RGB as PNG."""
+    """Write RGB as PNG.
+
+    Raises:
+        OSError: it could not be written; the message names it.
+    """
     done, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert done, f"{image.shape} {image.dtype}"
-    path.write_bytes(data.tobytes())
+    write_bytes_whole(path, data.tobytes())
 
 
 class PngWriter:
     """Writes a large RGB picture as PNG, strip by strip from its top: it is never held whole."""
 
     def __init__(self, path: Path, width: int, height: int):
-        self._file = open(path, "wb")
+        self._path, self._size = path, (width, height)
         self._compressor = zlib.compressobj(1)
-        self._file.write(b"\x89PNG\r\n\x1a\n")
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        self._opened = ExitStack()
 
     def __enter__(self) -> "PngWriter":
-        """Return the writer."""
+        """Open the file, whose place is taken at the end."""
+        with ExitStack() as opened:
+            part = opened.enter_context(replacing(self._path))
+            self._file = opened.enter_context(part.open("wb"))
+            self._file.write(b"\x89PNG\r\n\x1a\n")
+            self._chunk(b"IHDR", struct.pack(">IIBBBBB", *self._size, 8, 2, 0, 0, 0))
+            self._opened = opened.pop_all()
         return self
 
-    def __exit__(self, error: object, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *details: Any) -> None:
         """Finish the file; after an error, only close it."""
-        if error is None:
-            self._chunk(b"IDAT", self._compressor.flush())
-            self._chunk(b"IEND", b"")
-        self._file.close()
+        with self._opened:
+            if error is None:
+                self._chunk(b"IDAT", self._compressor.flush())
+                self._chunk(b"IEND", b"")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            else:
+                self._opened.pop_all().__exit__(error, *details)
 
     def write(self, strip: UInt8[np.ndarray, "h w 3"]) -> None:
         """Append rows."""
@@ -314,7 +324,8 @@ class PngWriter:
 
     def _chunk(self, kind: bytes, data: bytes) -> None:
         if data or kind != b"IDAT":
-            checksum = zlib.crc32(data, zlib.crc32(kind))
-            self._file.write(
-                struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
-            )
+            checksum = struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+            try:
+                self._file.write(struct.pack(">I", len(data)) + kind + data + checksum)
+            except OSError as error:  # here, as several pictures may be written at a time
+                raise not_written(self._path, error.strerror) from error

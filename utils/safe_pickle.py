@@ -6,12 +6,13 @@ that names functions and calls them. Here every name is looked up in the table o
 """
 
 import io
+import mmap
 import pickle
 import struct
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def read_array_pickle(path: Path, fields: Collection[str] | None = None) -> dict
             raise Refused(f"it has {size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged escapes; whether they fit is seen below
-            content = _Recorder(io.BytesIO(path.read_bytes())).load()
+            content = Recorder(io.BytesIO(path.read_bytes())).load()
             if not isinstance(content, Pairs):
                 kind = content.kind if isinstance(content, Made) else type(content).__name__
                 raise Refused(f"it holds a {kind}, not a dict of arrays")
@@ -76,7 +77,7 @@ def to_array(value) -> np.ndarray:
 class _Opcodes(dict):
     """The steps of a pickle's program -> what is done; counts them."""
 
-    def __init__(self, entries: dict):
+    def __init__(self, entries: Mapping):
         super().__init__(entries)
         self.left = MAX_OPCODES
 
@@ -87,23 +88,29 @@ class _Opcodes(dict):
         return super().__getitem__(code)
 
 
-class _Recorder(pickle._Unpickler):
+class Recorder(pickle._Unpickler):
     """Writes down what a pickle asks for; calls, imports and hashes nothing.
 
     It is Python's own unpickler in Python: the one in C cannot be kept from changing attributes,
     or from allocating what a file says before it is read.
+
+    Args:
+        file: has `read` and `readline`.
     """
 
+    steps: Mapping[int, Callable[[Any], None]]
+    """Steps of a program -> what is done."""
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list]
     read: Callable[[int], bytes]
 
-    def __init__(self, file: io.BytesIO):
-        super().__init__(file, encoding="latin1")
-        vars(self)["dispatch"] = _Opcodes(_DISPATCH)  # this file's own, as it counts
+    def __init__(self, file: io.BytesIO | mmap.mmap):
+        super().__init__(cast(IO[bytes], file), encoding="latin1")
+        vars(self)["dispatch"] = _Opcodes(self.steps)  # this file's own, as it counts
 
     def find_class(self, module: str, name: str) -> Name:
+        """Return what stands for a name; nothing is imported."""
         if (module, name) not in KINDS:
             shown = f"{module[:80]}.{name[:80]}".encode("unicode_escape").decode()
             raise Refused(f"it asks for {shown}, which is not an array")
@@ -156,21 +163,21 @@ class _Recorder(pickle._Unpickler):
         raise Refused("it asks for objects that are not in the file")
 
 
-_DISPATCH = pickle._Unpickler.dispatch | {
-    pickle.REDUCE[0]: _Recorder._call,
-    pickle.NEWOBJ[0]: _Recorder._call,
-    pickle.OBJ[0]: _Recorder._call_from_mark,
-    pickle.BUILD[0]: _Recorder._build,
-    pickle.EMPTY_DICT[0]: _Recorder._empty_dict,
-    pickle.DICT[0]: _Recorder._dict,
-    pickle.SETITEM[0]: _Recorder._set_item,
-    pickle.SETITEMS[0]: _Recorder._set_items,
-    pickle.EMPTY_SET[0]: _Recorder._empty_set,
+Recorder.steps = pickle._Unpickler.dispatch | {
+    pickle.REDUCE[0]: Recorder._call,
+    pickle.NEWOBJ[0]: Recorder._call,
+    pickle.OBJ[0]: Recorder._call_from_mark,
+    pickle.BUILD[0]: Recorder._build,
+    pickle.EMPTY_DICT[0]: Recorder._empty_dict,
+    pickle.DICT[0]: Recorder._dict,
+    pickle.SETITEM[0]: Recorder._set_item,
+    pickle.SETITEMS[0]: Recorder._set_items,
+    pickle.EMPTY_SET[0]: Recorder._empty_set,
     pickle.ADDITEMS[0]: pickle._Unpickler.dispatch[pickle.APPENDS[0]],
-    pickle.FROZENSET[0]: _Recorder._frozen_set,
-    pickle.BYTEARRAY8[0]: _Recorder._bytes,
+    pickle.FROZENSET[0]: Recorder._frozen_set,
+    pickle.BYTEARRAY8[0]: Recorder._bytes,
     **{
-        code[0]: _Recorder._refuse
+        code[0]: Recorder._refuse
         for code in (
             pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID,
             pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,

@@ -24,7 +24,7 @@ from smpler.video.motion import Settings
 from smpler.video.parallel import beside
 from smpler.video.person import Track, View, track_result
 from smpler.video.reader import Clip, Part, VideoFile, breaks_off, used_count, used_fps, used_frames
-from smpler.video.track_result import TrackResult, save_clip_glb
+from smpler.video.track_result import TrackResult, save_tracks
 from smpler.video.watch import Seen, read_seen, watch
 
 LEAST_TIME = 0.5
@@ -73,7 +73,8 @@ def process_clip(
     """Find the people of a clip and their motions, and write them.
 
     STEM_trackN.npz and STEM_trackN.bvh of each person, STEM.glb with all of them, and STEM_out.mp4
-    if PyAV is installed. While it works, STEM_work holds what is done so far.
+    if PyAV is installed. While it works, STEM_work holds what is done so far. Files of an earlier
+    run stay until new ones are written, then all of them go.
 
     Args:
         clip: see `smpler.video.reader`.
@@ -85,6 +86,7 @@ def process_clip(
 
     Raises:
         ValueError: the part of the clip has no frame, or a frame or an option is unusable.
+        OSError: a file could not be written.
     """
     folder, stem = Path(folder), stem or Path(clip.name).stem
     work = folder / f"{stem}_work"
@@ -114,13 +116,7 @@ def process_clip(
         return ClipResult([], [], notes)
     body = predictor.model.smpl.body
     rigs = [body.rig(track.betas) for track in tracks]
-    written = []
-    for track, rig in zip(tracks, rigs, strict=True):
-        track.save(folder, stem, rig)
-        written += [folder / f"{stem}_track{track.track}.{kind}" for kind in ("npz", "bvh")]
-    glb = folder / f"{stem}.glb"
-    save_clip_glb(glb, tracks, rigs, palette(len(tracks)))
-    written.append(glb)
+    written = save_tracks(folder, stem, tracks, rigs, palette(len(tracks)))
     if options.video and not can_encode():
         notes.append(MISSING)
         return ClipResult(tracks, written, notes)

@@ -20,6 +20,7 @@ from smpler.models.smpl import SMPL
 from smpler.utils.drawing.overlay import draw_bodies, place_body
 from smpler.utils.drawing.visualize import Color, Rasterizer, palette
 from smpler.utils.files.whole import write_whole
+from smpler.utils.paths import display
 from smpler.video.parallel import beside, read_ahead
 from smpler.video.reader import Clip, Part, used_frames
 from smpler.video.track_result import TrackResult
@@ -230,14 +231,24 @@ def encode(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float, file: Bin
 
 
 def join(segments: Sequence[Path], file: BinaryIO) -> None:
-    """Write videos of the same kind one after the other, without encoding them again."""
+    """Write videos of the same kind one after the other, without encoding them again.
+
+    Raises:
+        ValueError: one is damaged.
+    """
     import av
 
     with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream, offset = None, 0
         for path in segments:
-            with av.open(str(path)) as source:
+            try:
+                source = av.open(str(path))
                 video = source.streams.video[0]
+            except (av.FFmpegError, IndexError) as error:
+                raise ValueError(
+                    f"{display(path)} is damaged; delete it, and --resume draws it again."
+                ) from error
+            with source:
                 if stream is None:
                     stream = container.add_stream_from_template(video)
                 end = 0

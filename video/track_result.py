@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from smpler.utils.drawing.visualize import Color
+from smpler.utils.files.arrays import read_npz
 from smpler.utils.files.bvh import bvh
 from smpler.utils.files.meshes import PhotoCamera
 from smpler.utils.files.skinned import SkinnedPart, skinned_glb
-from smpler.utils.files.whole import write_bytes_whole, write_whole
+from smpler.utils.files.whole import replacing_set, write_bytes_whole, write_whole
 from smpler.utils.geometry import rotmat_to_axis_angle
 from smpler.utils.rig import Motion, Rig, skinning_error
 
@@ -146,6 +147,8 @@ class TrackResult:
     def save(self, folder: str | Path, stem: str, rig: Rig) -> None:
         """Write STEM_trackN.npz, the numbers, and STEM_trackN.bvh, the skeleton's motion.
 
+        They appear together when both are written.
+
         Args:
             folder: is made when it is not there.
             stem: of the files' names.
@@ -154,12 +157,69 @@ class TrackResult:
         start = Path(folder) / f"{stem}_track{self.track}"
         start.parent.mkdir(parents=True, exist_ok=True)
         arrays = {key: np.asarray(value) for key, value in (self.to_dict() | self.amass()).items()}
-        write_whole(
-            start.with_name(f"{start.name}.npz"),
-            lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        )
-        text = bvh(rig, self.motion(), self.fps)
-        write_bytes_whole(start.with_name(f"{start.name}.bvh"), text.encode())
+        with replacing_set(start.with_name(f"{start.name}.npz")) as part:
+            write_whole(
+                part / f"{start.name}.npz",
+                lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+            )
+            text = bvh(rig, self.motion(), self.fps)
+            write_bytes_whole(part / f"{start.name}.bvh", text.encode())
+
+
+def save_tracks(
+    folder: Path,
+    stem: str,
+    tracks: Sequence[TrackResult],
+    rigs: Sequence[Rig],
+    colors: Sequence[Color],
+) -> list[Path]:
+    """Write all files of a clip but its video; they appear together, STEM.glb last.
+
+    Those of an earlier run of the same clip go: its video, and people who are not found any more.
+
+    Args:
+        folder: must be there.
+        stem: of the files' names.
+        tracks: of one clip, at least one.
+        rigs: of each person's body in its shape, with detail, see `Body.rig`.
+        colors: of each person.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: a file could not be written; older ones stay as they are.
+    """
+    glb = folder / f"{stem}.glb"
+    starts = [folder / f"{stem}_track{track.track}" for track in tracks]
+    starts += earlier_tracks(folder, stem, tracks[0].video, starts)
+    older = [folder / f"{stem}_out.mp4"]
+    # the npz, by which earlier ones are known, goes last
+    older += [x.with_name(f"{x.name}.{end}") for x in reversed(starts) for end in ("bvh", "npz")]
+    with replacing_set(glb, older) as part:
+        written = []
+        for track, rig in zip(tracks, rigs, strict=True):
+            track.save(part, stem, rig)
+            written += [f"{stem}_track{track.track}.{end}" for end in ("npz", "bvh")]
+        save_clip_glb(part / glb.name, tracks, rigs, colors)
+    return [*(folder / name for name in written), glb]
+
+
+def earlier_tracks(folder: Path, stem: str, video: str, known: Sequence[Path]) -> list[Path]:
+    """Return the beginnings of the names of a clip's other people, whom an earlier run wrote."""
+    found, number = [], 1
+    while (start := folder / f"{stem}_track{number}").with_name(f"{start.name}.npz").is_file():
+        number += 1
+        try:
+            said = read_npz(start.with_name(f"{start.name}.npz"), ("schema", "video"))
+        except (OSError, ValueError):
+            continue
+        if start not in known and (str(said.get("schema")), str(said.get("video"))) == (
+            SCHEMA,
+            video,
+        ):
+            found.append(start)
+    return found
 
 
 def save_clip_glb(

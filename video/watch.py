@@ -5,7 +5,6 @@ was broken off goes on. A run that was not broken off writes the same ones.
 """
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from smpler.models.observation import judged
 from smpler.models.placement import Group
 from smpler.models.predictor import Predictor
+from smpler.utils.files.arrays import misfit, read_npz
 from smpler.utils.files.whole import write_whole
 from smpler.utils.image import CropWindow
 from smpler.video.parallel import beside, read_ahead
@@ -68,6 +68,17 @@ class Seen:
 
 FRAMES = ("frames", "times")
 """Fields of `Seen` that have an entry a frame, not a row."""
+ROWS: dict[str, tuple[int | str, ...]] = {
+    "box": ("n", 4), "window": ("n", 4), "places": ("n", "k", 2),
+    **dict.fromkeys(("visibility", "weights", "is_own"), ("n", "k")),
+    **dict.fromkeys(("frame", "track", "box_score", "confirmed", "presence"), ("n",)),
+    "has_network": ("n",), "rotmat": ("n", 24, 3, 3), "betas": ("n", 10), "cam": ("n", 3),
+}  # fmt: skip
+"""Shapes of the others."""
+STATE = (
+    "numbers", "scores", "velocity", "margins", "keypoints", "visibility", "hip", "top",
+)  # fmt: skip
+"""What a tracker's state holds of each person, see `Tracker.state`."""
 
 
 def watch(
@@ -201,7 +212,7 @@ class Sketch:
 
 def read_seen(folder: Path) -> Seen | None:
     """Return what the files of a folder hold; None if nobody was seen."""
-    chunks = [_read(path) for path in sorted(folder.glob("seen_*.npz"))]
+    chunks = [read_npz(path) for path in sorted(folder.glob("seen_*.npz"))]
     fields = Seen.__dataclass_fields__
     full = [chunk for chunk in chunks if "track" in chunk]
     if not full:
@@ -221,21 +232,25 @@ def _write(path: Path, sketch: Sketch, tracker: Tracker, identity: str) -> None:
     write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
-
-
 def _known(folder: Path, identity: str) -> list[dict[str, np.ndarray]]:
     """Return the whole chunks at the beginning that are of the same run."""
     chunks = []
     for number, path in enumerate(sorted(folder.glob("seen_*.npz"))):
         try:
-            chunk = _read(path)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            chunk = read_npz(path)
+        except (OSError, ValueError):
             break
-        is_next = path.name == f"seen_{number:05d}.npz" and len(chunk.get("frames", ())) == CHUNK
+        is_next = path.name == f"seen_{number:05d}.npz" and _is_chunk(chunk, number)
         if not is_next or str(chunk.get("identity")) != identity:
             break
         chunks.append(chunk)
     return chunks
+
+
+def _is_chunk(chunk: Mapping[str, np.ndarray], number: int) -> bool:
+    """Say whether arrays are those of a full chunk of this number."""
+    rows = ROWS if "track" in chunk else {}
+    if misfit(chunk, {"frames": (CHUNK,), "times": (CHUNK,), "state_clock": (3,)} | rows):
+        return False
+    people = [len(chunk.get(f"state_{name}", ())) for name in STATE]
+    return int(chunk["state_clock"][1]) == CHUNK * (number + 1) - 1 and len(set(people)) == 1

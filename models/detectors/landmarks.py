@@ -23,10 +23,10 @@ from smpler.models.backbones.blazepose import (
 )
 from smpler.models.detectors import Landmarks, Look
 from smpler.models.detectors.blazepose import PersonLandmarks
-from smpler.models.weights.files import read_arrays
+from smpler.models.weights.files import load_strictly, read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.joints import KEYPOINT_NAMES, mirrored
-from smpler.utils.paths import PRETRAINED, require
+from smpler.utils.paths import PRETRAINED, display, require
 
 VIEW_PER_RADIUS = 2.5
 """Side of the network's view in radii of the circle round the person, as MediaPipe cuts it."""
@@ -225,8 +225,8 @@ class BlazePoseLandmarkDetector(nn.Module):
         network_size, file = SIZES[checked_size(size)]
         with WithoutRandomInit():
             detector = cls(network_size, two_looks)
-        weights = read_arrays(require(Path(path or PRETRAINED / file)))
-        detector.network.load_state_dict(weights)
+        path = require(Path(path or PRETRAINED / file))
+        load_strictly(detector.network, read_arrays(path), display(path))
         return detector.to(device).eval()
 
     def find(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from smpler.models.detectors import Detection
 from smpler.models.detectors.blazepose import INPUT_SIDE, PersonNetwork, anchor_points
-from smpler.models.weights.files import read_arrays
+from smpler.models.weights.files import load_strictly, read_arrays
 from smpler.utils.initialisation import WithoutRandomInit
-from smpler.utils.paths import PRETRAINED, require
+from smpler.utils.paths import PRETRAINED, display, require
 
 HIP, CIRCLE, SHOULDER = 0, 1, 2
 """Points: centre of the hips, a point of the circle round the body, centre of the shoulders."""
@@ -82,8 +82,8 @@ class BlazePosePersonDetector(nn.Module):
         """
         with WithoutRandomInit():
             detector = cls()
-        weights = read_arrays(require(Path(path or PRETRAINED / "person_detector.npz")))
-        detector.network.load_state_dict(weights)
+        path = require(Path(path or PRETRAINED / "person_detector.npz"))
+        load_strictly(detector.network, read_arrays(path), display(path))
         return detector.to(device).eval()
 
     @torch.no_grad()

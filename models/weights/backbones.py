@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from smpler.models.backbones.hrnet import HRNet
-from smpler.models.weights.files import load_strictly, read_tensors
+from smpler.models.weights.files import load_strictly, read_tensors, weights_of
 from smpler.utils.paths import display
 
 
@@ -22,7 +22,8 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> tuple[str, ...]:
     """
     if isinstance(backbone, HRNet):
         return load_hrnet(backbone, path)
-    load_strictly(backbone, read_tensors(Path(path)), display(Path(path)))
+    source = display(Path(path))
+    load_strictly(backbone, weights_of(read_tensors(Path(path)), source), source)
     return ()
 
 
@@ -39,14 +40,13 @@ def load_hrnet(backbone: HRNet, path: str | Path) -> tuple[str, ...]:
         ValueError: anything else is missing or left over, or belongs to another width.
     """
     source = display(Path(path))
-    content = read_tensors(Path(path))
-    state = {name.removeprefix("module."): value for name, value in content.items()}
+    state = weights_of(read_tensors(Path(path)), source)
     state = {name: x for name, x in state.items() if not name.startswith("final_layer.")}
     absent = tuple(
         name for name in backbone.state_dict() if re.match(r"stage4\.2\.fuse_layers\.[123]\.", name)
     )
     width = state.get("stage2.0.branches.0.0.conv1.weight")
-    if width is not None and len(width) != backbone.channels[0]:
+    if width is not None and width.ndim and len(width) != backbone.channels[0]:
         raise ValueError(
             f"{source} holds HRNet-W{len(width)}, but the backbone is HRNet-W"
             f"{backbone.channels[0]}; --hrnet_type must fit the file."

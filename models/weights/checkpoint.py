@@ -21,7 +21,7 @@ from smpler.models.body import (
     open_body,
 )
 from smpler.models.smpler import PRESETS, SMPLer, SMPLerConfig, build_smpler
-from smpler.models.weights.files import load_strictly, read_tensors
+from smpler.models.weights.files import check_finite, load_strictly, read_tensors, weights_of
 from smpler.models.weights.published import body_inside, is_published, rename
 from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.paths import META_DATA, PRETRAINED, USER_PRETRAINED, display, first_present
@@ -71,22 +71,39 @@ def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
         source, content = "state dict", checkpoint
     else:
         source, content = display(Path(checkpoint)), read_tensors(Path(checkpoint))
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise ValueError(f"{source} holds no state dict of tensors, neither bare nor as 'model'.")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    state = weights_of(content, source)
     if is_published(state):
         body = body_inside(state, source)
         state = rename(state, source)
         return Checkpoint(source, state, _config_from_shapes(state, source), True, body)
-    config = content.get("config")
-    try:
-        config = SMPLerConfig(**config) if config else _config_from_shapes(state, source)
-    except TypeError as error:
-        raise ValueError(f"{source} has a configuration of another version: {error}.") from error
-    sha256 = (content.get("body") or {}).get("sha256") if "model" in content else None
-    start = content.get("start") if "model" in content else None
+    is_training = "model" in content
+    config = _config_of(content, state, source)
+    body = content.get("body") if is_training else None
+    sha256 = body.get("sha256") if isinstance(body, Mapping) else None
+    start = content.get("start") if is_training else None
     return Checkpoint(source, state, config, False, body_sha256=sha256, start=start)
+
+
+def _config_of(content: Mapping, state: Mapping[str, Tensor], source: str) -> SMPLerConfig:
+    """Return the configuration that a checkpoint names, else that of its tensors' shapes."""
+    config = content.get("config")
+    if not config:
+        return _config_from_shapes(state, source)
+    try:
+        config = SMPLerConfig(**config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"{source} has a configuration of another version: {error}.") from error
+    found = _num_blocks(state)
+    if config.num_blocks != found:  # before a model of a million blocks is built
+        raise ValueError(
+            f"{source} says that it has {config.num_blocks} blocks, but holds {found}; take "
+            "another checkpoint."
+        )
+    return config
+
+
+def _num_blocks(state: Mapping[str, Tensor]) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
 
 
 def load_weights(
@@ -156,6 +173,10 @@ def load_model(
         with WithoutRandomInit():
             model = build_smpler(config, chosen)
         load_weights(model, loaded)
+        try:
+            check_finite(loaded.state)
+        except ValueError as error:
+            raise ValueError(f"{loaded.source} cannot be used: {error}.") from error
     return model.to(device).eval()
 
 
@@ -250,7 +271,6 @@ def _regressor_beside(body: Body, inside: Body | None) -> np.ndarray | None:
 
 def _config_from_shapes(state: Mapping[str, Tensor], source: str) -> SMPLerConfig:
     """Infer the configuration of weights that come without one: the backbone that fits best."""
-    num_blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     shapes = {
         name.removeprefix("backbone."): value.shape
         for name, value in state.items()
@@ -270,7 +290,7 @@ def _config_from_shapes(state: Mapping[str, Tensor], source: str) -> SMPLerConfi
             f"{source} holds no weights of SMPLer: of its {len(shapes)} tensors of a backbone, "
             f"too few are those of {', '.join(BACKBONES)}."
         )
-    return SMPLerConfig(best, num_blocks=num_blocks)
+    return SMPLerConfig(best, num_blocks=_num_blocks(state))
 
 
 def _describe(config: SMPLerConfig) -> str:

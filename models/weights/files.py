@@ -1,46 +1,40 @@
 """Reading files of tensors without running anything in them, and loading them strictly."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from smpler.models.weights.integrity import load_checked
+from smpler.models.weights.integrity import read_checked
 from smpler.models.weights.quantized import dequantize, read_quantized
+from smpler.models.weights.torch_files import WEIGHTS
 from smpler.utils.files.arrays import read_npz
 from smpler.utils.paths import display, require
 
+WRAPPERS = ("module.", "model.")
+"""What wrappers put before the names of tensors, beside `_orig_mod.`, which stands anywhere."""
+_HEADER_LENGTH = 8
+"""Bytes before a safetensors file's header, which is JSON."""
+
 
 def read_tensors(path: Path) -> Mapping:
-    """Read a torch file that may hold tensors and plain values only, or a .safetensors file.
+    """Read a file of torch or safetensors, which its content tells.
+
+    Entries that hold other than tensors and plain values are left out, unless they are the weights.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, is damaged, or is no mapping.
     """
-    require(path)
-    if path.suffix == ".safetensors":
+    with require(path).open("rb") as file:
+        head = file.read(_HEADER_LENGTH + 1)
+    if head[_HEADER_LENGTH:] == b"{":
         return read_quantized(path)
-    try:
-        content, is_whole = load_checked(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
+    content = read_checked(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{display(path)} holds a {type(content).__name__}, not a state dict.")
-    if not is_whole:
-        raise ValueError(damaged(path))
     return content
-
-
-def damaged(path: Path) -> str:
-    """Say that a checkpoint does not hold what was written."""
-    return (
-        f"{display(path)} is damaged: its bytes are not those that were written. Take another "
-        "checkpoint, or get it anew."
-    )
 
 
 def load_strictly(
@@ -58,6 +52,17 @@ def load_strictly(
     Raises:
         ValueError: names or shapes differ; the message lists the first of them.
     """
+    check_fits(module, state, source, may_be_absent)
+    module.load_state_dict(state, strict=not may_be_absent)
+
+
+def check_fits(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    may_be_absent: tuple[str, ...] = (),
+) -> None:
+    """Compare names and shapes as `load_strictly` does, and copy nothing."""
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and name not in may_be_absent]
     unexpected = [name for name in state if name not in expected]
@@ -77,7 +82,6 @@ def load_strictly(
     ]
     if problems:
         raise ValueError(f"{source} does not fit the model; tensors {'; '.join(problems)}.")
-    module.load_state_dict(state, strict=not may_be_absent)
 
 
 def first(names: list[str], count: int = 3) -> str:
@@ -95,7 +99,59 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     arrays = read_npz(path)
     try:
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return {name: value.float() for name, value in dequantize(tensors).items()}
+        state = {name: value.float() for name, value in dequantize(tensors).items()}
+        check_finite(state)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{display(path)} holds no weights of a network: {reason}") from error
+        raise ValueError(
+            f"{display(path)} holds no weights of a network: {reason}; get it again."
+        ) from error
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Check that weights are finite in float32.
+
+    Raises:
+        ValueError: the first that is not.
+    """
+    for name, value in state.items():
+        if not value.is_floating_point():
+            continue
+        # a sum is faster to look at, and finite if all are, but for very large weights
+        if not value.float().sum().isfinite() and not value.float().isfinite().all():
+            raise ValueError(f"{name} has a value that is not finite")
+
+
+def bare_names(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return tensors without what Lightning, `torch.compile` and parallel training put before.
+
+    Raises:
+        ValueError: two tensors have one name without.
+    """
+    bare = {}
+    for name, value in state.items():
+        name = name.replace("_orig_mod.", "")
+        while name.startswith(WRAPPERS):
+            name = name.partition(".")[2]
+        if name in bare:
+            raise ValueError(f"{source} holds {name!r} twice, with and without a prefix.")
+        bare[name] = value
+    return bare
+
+
+def weights_of(content: Mapping, source: str) -> dict[str, Tensor]:
+    """Return the state dict that a file's content is, or that it holds for a training.
+
+    Raises:
+        ValueError: there is none.
+    """
+    state = next((content[name] for name in WEIGHTS if name in content), content)
+    are_tensors = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
+    if not are_tensors:
+        raise ValueError(
+            f"{source} holds no state dict of tensors, neither bare nor as {' or '.join(WEIGHTS)}."
+        )
+    return bare_names(state, source)

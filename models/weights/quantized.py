@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from smpler.utils.files.text import parse_json, shown
 from smpler.utils.files.whole import write_bytes_whole
 from smpler.utils.paths import display
 
@@ -42,13 +43,24 @@ def quantize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the float32 state that `quantize` rounded."""
+    """Return the float32 state that `quantize` rounded.
+
+    Raises:
+        ValueError: scales do not fit their tensor.
+    """
     state = {}
     for name, value in tensors.items():
         if name.startswith(SCALE_PREFIX):
             continue
         scale = tensors.get(SCALE_PREFIX + name)
-        state[name] = value if scale is None else value.float() * scale
+        if scale is not None:
+            fits = len(scale.shape) == len(value.shape) and all(
+                number in (1, size) for number, size in zip(scale.shape, value.shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(f"{name} has scales that do not fit it")
+            value = value.float() * scale
+        state[name] = value
     return state
 
 
@@ -62,7 +74,9 @@ def write_quantized(path: Path, state: Mapping[str, Tensor], about: dict) -> Non
         OSError: it could not be written.
     """
     tensors = quantize(state)
-    metadata = {"format": FORMAT, "about": json.dumps(about), "sha256": _fingerprint(tensors)}
+    text = json.dumps(about)
+    metadata = {"format": FORMAT, "about": text, "sha256": _fingerprint(tensors)}
+    metadata["about_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     # save_file would hide it from other users
     write_bytes_whole(path, save(tensors, metadata))
 
@@ -77,18 +91,30 @@ def read_quantized(path: Path) -> dict:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(metadata.get("about", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{display(path)} is not a readable checkpoint: {reason}") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(
+            f"{display(path)} is not a readable checkpoint: it is damaged or no safetensors file "
+            f"({type(error).__name__}); take another, or get it anew."
+        ) from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "nothing")
-        raise ValueError(f"{display(path)} says {found!r} where weights of ours say {FORMAT!r}.")
-    if metadata.get("sha256") != _fingerprint(tensors):
         raise ValueError(
-            f"{display(path)} is damaged: its tensors are not those that were written. Get it anew."
+            f"{display(path)} says {shown(found)} where weights of ours say {FORMAT!r}."
         )
-    return {"model": dequantize(tensors), **about}
+    text = metadata.get("about", "{}")
+    of_text = hashlib.sha256(text.encode()).hexdigest()
+    is_whole = metadata.get("about_sha256", of_text) == of_text  # older files lack it
+    if metadata.get("sha256") != _fingerprint(tensors) or not is_whole:
+        raise ValueError(
+            f"{display(path)} is damaged: its bytes are not those that were written. Get it anew."
+        )
+    try:
+        about = parse_json(text, "what it says of itself")
+        if not isinstance(about, dict):
+            raise ValueError(f"it says {shown(about)} of itself, not what its weights are of")
+        return about | {"model": dequantize(tensors)}
+    except ValueError as error:
+        raise ValueError(f"{display(path)} is not a readable checkpoint: {error}") from error
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -17,8 +17,12 @@ from smpler.models.landmark_points import (
     turned,
 )
 from smpler.models.lifter import (
+    DEPTH_FACTOR,
     KNEES,
+    NETWORK_BETAS,
     NETWORK_ROTATION,
+    ROTATION_FACTOR,
+    SHAPE_FACTOR,
     UPRIGHT,
     Lifted,
     Lifter,
@@ -175,7 +179,14 @@ def test_answers_are_averaged_by_what_they_are_known_to_be_off(smpl):
     equal = combined(smpl, people, lifted_like(people, NETWORK_ROTATION), everybody, False)
     angle = rotation_angle(equal.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
     assert torch.allclose(angle, torch.full_like(angle, 0.05 * 3**0.5), rtol=1e-2)
-    assert torch.allclose(equal.rotation[:, 1:], torch.tensor(NETWORK_ROTATION / 2**0.5).double())
+    # what is said of the errors, times what the fit makes of it
+    of_both = (NETWORK_ROTATION**-2 + NETWORK_BETAS**-2) ** -0.5
+    for scatter, expected in (
+        (equal.rotation[:, 1:], ROTATION_FACTOR * NETWORK_ROTATION / 2**0.5),
+        (equal.depth, DEPTH_FACTOR * NETWORK_ROTATION),
+        (equal.betas, SHAPE_FACTOR * of_both),
+    ):
+        assert torch.allclose(scatter, torch.full_like(scatter, expected))
 
 
 def test_people_who_may_stand_upright_lean_less_in_depth_alone(smpl):

@@ -274,3 +274,16 @@ def test_a_person_with_a_rig_is_written_with_a_skeleton_in_their_pose(person, tm
     assert tuple(names) == SMPL_NAMES
     corners = trimesh.load(tmp_path / "a_0.obj", process=False, maintain_order=True).vertices
     assert np.abs(corners - vertices[0] * CAMERA_TO_Y_UP).max() < 1e-5
+
+
+def test_people_of_an_earlier_run_do_not_stay_beside_new_ones(person, tmp_path):
+    photo = np.full((48, 64, 3), 40, np.uint8)
+    save_people([replace(person, person=n) for n in range(3)], photo, tmp_path, "a")
+    other = replace(person, image="b.jpg")
+    save_npz(tmp_path / "a_3.npz", other)  # of another photo
+    (tmp_path / "a_notes.txt").write_text("mine")
+    save_people([person], photo, tmp_path, "a")
+    kept = {"a_3.npz", "a_notes.txt"}
+    endings = ("_0.npz", "_0.json", "_0.obj", "_0.glb", "_0_side.png", "_0_overlay.png")
+    expected = {"a_out.png", "a_scene.glb", *(f"a{ending}" for ending in endings)}
+    assert {path.name for path in tmp_path.iterdir()} == kept | expected

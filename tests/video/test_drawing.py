@@ -9,6 +9,7 @@ import pytest
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
 from smpler.utils.drawing.rasterizer import rasterize
+from smpler.utils.files.whole import write_whole
 from smpler.utils.image import write_image
 from smpler.video import drawing
 from smpler.video.drawing import can_encode, draw_clip, drawn, encode, join
@@ -151,3 +152,15 @@ def test_without_pyav_there_is_no_video(monkeypatch):
     assert can_encode()
     monkeypatch.setitem(sys.modules, "av", None)
     assert not can_encode()
+
+
+def test_a_damaged_segment_is_named_in_one_sentence(tmp_path):
+    paths = [tmp_path / f"drawn_{number:05d}.mp4" for number in range(2)]
+    for path in paths:
+        with path.open("wb") as file:
+            encode([np.zeros((32, 48, 3), np.uint8)] * 2, 10.0, file)
+    for content in (b"", paths[1].read_bytes()[:200], b"no video" * 9):
+        paths[1].write_bytes(content)
+        with pytest.raises(ValueError, match=r"drawn_00001\.mp4 is damaged; delete it"):
+            write_whole(tmp_path / "out.mp4", lambda file: join(paths, file))
+        assert sorted(tmp_path.iterdir()) == paths

@@ -69,11 +69,14 @@ class Pairs:
         self.items += zip(flat[::2], flat[1::2], strict=True)
         return self
 
+    def pairs(self) -> tuple[tuple, ...]:
+        """Return all keys and values."""
+        return (*self._first, *self.items)
+
     def named(self) -> dict[str, Any]:
         """Return the values under keys that are texts; call it when all are there."""
         if self._named is None:
-            pairs = (*self._first, *self.items)
-            self._named = {key: value for key, value in pairs if isinstance(key, str)}
+            self._named = {key: value for key, value in self.pairs() if isinstance(key, str)}
         return self._named
 
 

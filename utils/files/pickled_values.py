@@ -5,7 +5,7 @@ dense form of scipy's sparse matrices is made here too, as scipy does not check 
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ OBJECTS = ("O", "O4", "O8")
 
 class Values:
     """Rebuilds values; what stands at several places of a file is rebuilt once."""
+
+    builders: Mapping[str, Callable[[Any, Made], Any]]
+    """What is called -> what rebuilds it."""
 
     def __init__(self):
         self._spent = 0
@@ -39,13 +42,13 @@ class Values:
         for name, item in chosen.items():
             values[name], size = self._sized(item)
             total += size
-            _limit(total)
+            limited(total)
         return values
 
     def _spend(self, count: int) -> None:
         """Count what is about to be allocated or walked through, in numbers."""
         self._spent += count
-        _limit(self._spent)
+        limited(self._spent)
 
     def _sized(self, item) -> tuple[Any, int]:
         """Return a value and how many numbers it takes when it is written out."""
@@ -60,23 +63,25 @@ class Values:
             if len(self._open) > MAX_DEPTH:
                 raise Refused(f"its lists are nested more than {MAX_DEPTH} deep")
             self._open.add(key)
-            self._done[key] = self._rebuilt(item)
-            self._open.remove(key)
+            try:
+                self._done[key] = self._rebuilt(item)
+            finally:
+                self._open.remove(key)
         return self._done[key]
 
     def _rebuilt(self, item) -> tuple[Any, int]:
         if isinstance(item, Pairs):
             parts = {name: self._sized(value) for name, value in item.named().items()}
             size = 1 + sum(size for _, size in parts.values())
-            return {name: value for name, (value, _) in parts.items()}, _limit(size)
+            return {name: value for name, (value, _) in parts.items()}, limited(size)
         if isinstance(item, list | tuple):
             parts = [self._sized(value) for value in item]
             size = 1 + sum(size for _, size in parts)
-            return type(item)(value for value, _ in parts), _limit(size)
-        if not isinstance(item, Made) or item.kind not in _BUILDERS:
+            return type(item)(value for value, _ in parts), limited(size)
+        if not isinstance(item, Made) or item.kind not in self.builders:
             raise Refused("it holds something that is no array")
-        value = _BUILDERS[item.kind](self, item)
-        return value, _limit(1 + (value.size if isinstance(value, np.ndarray) else 1))
+        value = self.builders[item.kind](self, item)
+        return value, limited(1 + (value.size if isinstance(value, np.ndarray) else 1))
 
     def _state(self, made: Made) -> dict[str, Any]:
         """Return the attributes of an instance, not yet rebuilt."""
@@ -183,7 +188,7 @@ class Values:
         return _dense(shape, *((inner, outer) if made.kind == "csc" else (outer, inner)), data)
 
 
-_BUILDERS: dict[str, Callable[[Values, Made], Any]] = {
+Values.builders = {
     "array": Values._array,
     "buffer": Values._buffer,
     "scalar": Values._scalar,
@@ -194,7 +199,8 @@ _BUILDERS: dict[str, Callable[[Values, Made], Any]] = {
 }
 
 
-def _limit(size: int) -> int:
+def limited(size: int) -> int:
+    """Return so many numbers, if a file may hold them."""
     if size > MAX_NUMBERS:
         raise Refused(f"it holds more than {MAX_NUMBERS:,} numbers")
     return size
@@ -204,7 +210,7 @@ def _shape(shape) -> tuple[int, ...]:
     is_shape = isinstance(shape, tuple) and len(shape) <= MAX_DEPTH
     if not is_shape or not all(type(n) is int and n >= 0 for n in shape):
         raise Refused("an array in it has no shape")
-    _limit(math.prod(shape))
+    limited(math.prod(shape))
     return shape
 
 

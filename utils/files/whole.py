@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,8 @@ from typing import BinaryIO
 from smpler.utils.paths import display
 
 _PART = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,10})\.part$")
+_SET = ".set"
+"""Ends the name of a folder of files that belong together, until they get their places."""
 _cleared: set[str] = set()
 """Folders in which this process has looked for parts."""
 
@@ -66,9 +68,53 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         remove(part)
 
 
+@contextmanager
+def replacing_set(mark: Path, older: Iterable[Path] = ()) -> Generator[Path, None, None]:
+    """Give a folder for files that belong together; they get their places when the block ends well.
+
+    Nobody sees new ones beside older ones: all older ones go before the first new one comes. Who
+    goes by MARK sees whole sets only: of the older ones it is the first to go, of the new ones the
+    last to come.
+
+    Args:
+        mark: place of one of the files; the others go beside it.
+        older: places of files of the set before, whose names the new one may lack.
+
+    Raises:
+        OSError: one could not be written; the message names it.
+    """
+    folder = part_of(mark.with_name(mark.name + _SET))
+    clear_parts(mark.parent)
+    try:
+        remove(folder)
+        folder.mkdir()
+        yield folder
+        names = sorted(path.name for path in folder.iterdir() if path.name != mark.name)
+        for path in (mark, *older, *(mark.with_name(name) for name in names)):
+            path.unlink(missing_ok=True)
+        for name in (*names, mark.name):
+            os.replace(folder / name, mark.with_name(name))
+    except OSError as error:
+        if error.errno is None:  # a sentence of ours, of one of the files
+            raise
+        raise not_written(mark, error.strerror) from error
+    finally:
+        remove(folder)
+
+
 def not_written(path: Path, reason: object) -> OSError:
     """Return an error that names the file that was to be written, and why it was not."""
-    return OSError(f"{display(path)} could not be written: {reason}.")
+    return OSError(f"{display(_place(path))} could not be written: {reason}.")
+
+
+def _place(path: Path) -> Path:
+    """Return where a file goes that is written into the part of a folder or of a set."""
+    names = []
+    for part in path.parts:
+        name = _PART.sub("", part)
+        if name == part or not name.endswith(_SET):
+            names.append(name)
+    return Path(*names)
 
 
 def part_of(path: Path) -> Path:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from smpler.datasets.engine.poses.anatomy import remove_heading
 from smpler.utils.files.arrays import npz_names, read_npz
+from smpler.utils.files.text import one_line
 from smpler.utils.joints import NUM_JOINTS
 from smpler.utils.paths import display
 
@@ -54,7 +55,7 @@ def read_amass(path: Path, frames_per_second: float) -> Float[np.ndarray, "n 24 
     """Read one file, see `load_amass`."""
     arrays = read_npz(path, ("poses", *RATE_NAMES), UNUSABLE, ADVICE)
     if "poses" not in arrays:
-        names = ", ".join(npz_names(path)) or "nothing"
+        names = one_line(", ".join(npz_names(path)) or "nothing")
         raise _unusable(path, f"it holds {names}, but no `poses`")
     given = [arrays[name] for name in RATE_NAMES if name in arrays]
     rates = [float(rate.item()) for rate in given if rate.size == 1 and rate.dtype.kind in "iuf"]

@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from smpler.datasets.engine.poses import anatomy
 from smpler.datasets.engine.poses.draft import SIDES, Draft
+from smpler.utils.files.arrays import read_numbers
 from smpler.utils.joints import SMPL_NAMES
-from smpler.utils.paths import META_DATA, require
+from smpler.utils.paths import META_DATA, display
 
 STATISTICS = META_DATA / "pose_statistics.npz"
 JOINTS = [number for number, name in enumerate(SMPL_NAMES) if number and "Hand" not in name]
@@ -23,6 +24,10 @@ NUM_NUMBERS = 3 * len(JOINTS) + 2
 """
 FLOOR_TILT = 60.0
 """A body whose tilt [degrees] is larger lies, crawls, rolls, tumbles or stands on its hands."""
+SHAPES: dict[str, tuple[int | str, ...]] = {
+    "weight": ("k",), "floor": ("k",), "mean": ("k", NUM_NUMBERS), "rest": ("k", NUM_NUMBERS),
+    "directions": ("k", NUM_NUMBERS, "r"),
+}  # fmt: skip
 FLATTENING = 0.7
 """Groups are drawn by their frequency to this power: rare ones more often than in recordings."""
 
@@ -35,11 +40,20 @@ class CapturedPoses:
             `mean` (k, NUM_NUMBERS), `directions` (k, NUM_NUMBERS, r), `rest` (k, NUM_NUMBERS), the
             standard deviation of what the directions leave, in degrees, and `floor` (k), whether
             it is of poses on the floor.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or of another kind.
     """
 
     def __init__(self, path: Path = STATISTICS):
-        with np.load(require(path), allow_pickle=False) as archive:
-            read = {name: archive[name].astype(np.float64) for name in archive.files}
+        read = read_numbers(path, SHAPES)
+        if (read["weight"] < 0).any() or (read["rest"] < 0).any():
+            raise ValueError(f"{display(path)} has a weight or spread below 0; get it again.")
+        for floor in (False, True):
+            if not read["weight"][(read["floor"] == 1) == floor].any():
+                where = "on the floor" if floor else "above the floor"
+                raise ValueError(f"{display(path)} has no poses {where}; get it again.")
         self.mean, self.directions, self.rest = read["mean"], read["directions"], read["rest"]
         self._share = read["weight"] ** FLATTENING
         self._floor = read["floor"] == 1

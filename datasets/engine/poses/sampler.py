@@ -23,10 +23,12 @@ from smpler.datasets.engine.poses.archetypes import ARCHETYPES
 from smpler.datasets.engine.poses.arms import add_arms
 from smpler.datasets.engine.poses.captured import CapturedPoses
 from smpler.datasets.engine.poses.draft import Draft
+from smpler.utils.files.arrays import read_numbers
 from smpler.utils.joints import NUM_JOINTS, SMPL_NAMES
-from smpler.utils.paths import META_DATA, require
+from smpler.utils.paths import META_DATA
 
 KEY_POSES = META_DATA / "key_poses.npz"
+KEY_SHAPES = {"pose": ("n", NUM_JOINTS, 3), "rest_joints": (NUM_JOINTS, 3)}
 KEY_SHARE = 0.22
 """Share of key poses among the poses that are neither AMASS's nor captured."""
 CAPTURED_SHARES = {1: (0.0, 0.0), 2: (0.34, 0.06)}
@@ -73,6 +75,10 @@ class PoseSampler:
         amass: npz file or folder of AMASS, see `smpler.datasets.engine.poses.amass.load_amass`.
         amass_share: share of AMASS among all poses, when `amass` is given.
         version: 2, the wider poses, or 1, those of the validation set open/1, which never change.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or an argument is unusable.
     """
 
     kinds = (*ARCHETYPES, "captured", "floor", "key", "amass")
@@ -85,9 +91,8 @@ class PoseSampler:
             raise ValueError(f"amass_share is {amass_share:g}, not within 0 and 1.")
         if version not in VERSIONS:
             raise ValueError(f"version is {version}; there are {' and '.join(map(str, VERSIONS))}.")
-        with np.load(require(KEY_POSES), allow_pickle=False) as archive:
-            names, pose = archive["names"].tolist(), archive["pose"].astype(np.float64)
-            self.rest_joints = archive["rest_joints"].astype(np.float64)
+        read = read_numbers(KEY_POSES, KEY_SHAPES, texts={"names": ("n",)})
+        names, pose, self.rest_joints = read["names"].tolist(), read["pose"], read["rest_joints"]
         tilt = anatomy.remove_heading(Rotation.from_rotvec(pose[:, 0]))
         pose[:, 0] = tilt.as_rotvec()
         self.key_poses, self._upright = pose, np.linalg.norm(pose[:, 0], axis=1) < 0.5

@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 from smpler.models.weights.quantized import (
     MIN_QUANTIZED,
     SCALE_PREFIX,
+    dequantize,
     quantize,
     read_quantized,
     write_quantized,
@@ -85,3 +86,25 @@ def test_a_foreign_safetensors_file_is_refused_by_name(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="other.safetensors says 'nothing'.*smpler-weights/1"):
         read_quantized(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("word", [b"abc", b"num_blocks", b"sha256", b"about"])
+def test_a_flipped_bit_in_what_a_file_says_of_itself_is_found(word, state, tmp_path):
+    path = tmp_path / "w.safetensors"
+    write_quantized(path, state, {"config": {"num_blocks": 3}, "body": {"sha256": "abc"}})
+    content, whole = bytearray(path.read_bytes()), read_quantized(path)
+    content[content.index(word)] ^= 1
+    path.write_bytes(content)
+    try:
+        found = read_quantized(path)
+    except ValueError as error:
+        assert "w.safetensors is damaged" in str(error)
+    else:  # the name of the hash was hit, which says nothing
+        assert word in (b"sha256", b"about")
+        assert (found["config"], found["body"]) == (whole["config"], whole["body"])
+
+
+def test_weights_whose_scales_do_not_fit_are_refused():
+    tensors = {"a": torch.ones(1, 10**5), "scale:a": torch.ones(10**5, 1)}
+    with pytest.raises(ValueError, match="a has scales that do not fit it"):
+        dequantize(tensors)

@@ -1,3 +1,4 @@
+import errno
 import io
 import time
 import zipfile
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from smpler.utils.files import arrays
-from smpler.utils.files.arrays import npz_names, read_npy, read_npz
+from smpler.utils.files.arrays import npz_names, read_npy, read_npz, read_numbers
 from tests.utils.files.damage import damaged
 
 
@@ -131,3 +132,38 @@ def test_damaged_files_give_their_arrays_or_one_sentence(path, save, recwarn):
         for name in values.keys() & back.keys() if save else ():
             assert np.array_equal(back[name], values[name]), changed
     assert time.process_time() - start < 20 and not recwarn
+
+
+def test_numbers_of_known_shapes_are_finite_float64(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.ones((2, 3), np.int8), b=np.ones(2, np.float32), names=np.array(["x", "y"]))
+    found = read_numbers(path, {"a": ("n", 3), "b": ("n",)}, texts={"names": ("n",)})
+    assert found["a"].dtype == found["b"].dtype == np.float64 and found["names"][1] == "y"
+
+
+ODD = {
+    "missing": ({}, "it has no 'a'"),
+    "shape": ({"a": np.ones((2, 4))}, r"'a' is of shape \(2, 4\), not \(n, 3\)"),
+    "empty": ({"a": np.ones((0, 3))}, r"'a' is of shape \(0, 3\)"),
+    "lengths": ({"a": np.ones((3, 3)), "b": np.ones(2)}, r"'b' is of shape \(2,\), not \(n\)"),
+    "nan": ({"a": np.full((2, 3), np.nan), "b": np.ones(2)}, "'a' has a value that is not finite"),
+    "texts": ({"a": np.full((2, 3), "x"), "b": np.ones(2)}, "'a' holds no numbers"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_arrays_of_other_shapes_or_values_are_refused_in_one_sentence(name, tmp_path):
+    arrays, said = ODD[name]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match=f"x.npz cannot be used: {said}.*; get it again"):
+        read_numbers(tmp_path / "x.npz", {"a": ("n", 3), "b": ("n",)})
+
+
+def test_a_file_that_may_not_be_read_is_an_error_of_the_system(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(OSError, match=r"x\.npz could not be read: Permission denied\.$"):
+        read_npz(tmp_path / "x.npz")

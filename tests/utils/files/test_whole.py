@@ -4,7 +4,13 @@ import sys
 
 import pytest
 
-from smpler.utils.files.whole import part_of, replacing, write_bytes_whole, write_whole
+from smpler.utils.files.whole import (
+    part_of,
+    replacing,
+    replacing_set,
+    write_bytes_whole,
+    write_whole,
+)
 from tests.training.disk import full_disk
 
 
@@ -64,3 +70,26 @@ def test_an_error_inside_a_folder_names_its_file_once(tmp_path):
         write_bytes_whole(part / "a", b"1" * 100_000)
     assert str(caught.value).count("could not be written") == 1 and "/a could" in str(caught.value)
     assert not os.listdir(tmp_path)
+
+
+def test_a_set_appears_together_and_the_older_one_goes(tmp_path):
+    for name in ("a_out", "a_0", "a_1", "b"):
+        (tmp_path / name).write_bytes(b"old")
+    with replacing_set(tmp_path / "a_out", [tmp_path / "a_1", tmp_path / "a_9"]) as part:
+        write_bytes_whole(part / "a_out", b"new")
+        write_bytes_whole(part / "a_0", b"new")
+        assert (tmp_path / "a_0").read_bytes() == b"old"
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"a_out": b"new", "a_0": b"new", "b": b"old"}
+
+
+def test_an_error_in_a_set_names_the_files_place_and_leaves_the_older_one(tmp_path):
+    (tmp_path / "a_out").write_bytes(b"old")
+    with (
+        pytest.raises(OSError) as caught,
+        full_disk(1000),
+        replacing_set(tmp_path / "a_out") as part,
+    ):
+        write_bytes_whole(part / "a_0", b"1" * 100_000)
+    assert str(caught.value) == f"{tmp_path / 'a_0'} could not be written: File too large."
+    assert [path.name for path in tmp_path.iterdir()] == ["a_out"]
