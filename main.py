@@ -36,7 +36,7 @@ from smpler.utils.flags import (
     weight,
     whole,
 )
-from smpler.utils.launcher import launched_rank
+from smpler.utils.launcher import launched_processes, launched_rank
 
 if __name__ == "smpler.main":
     raise ImportError("main.py is a program beside the package smpler; import main.")
@@ -85,11 +85,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--dropout", type=weight, help="in training, in place of the model's own: 0.5 and 0.1")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
+    add("--cuda_graph", action="store_true", help="on one GPU, launch a step as one recorded graph")
     add("--recompute", action="store_true", help="half the memory of activations, a longer step")
     add("--channels_last", action="store_true", help="memory layout of images and convolutions")
     add("--lr_schedule", choices=["constant", "cosine"], default="constant")
     add("--warmup_steps", type=whole, default=0, help="steps until the full learning rate")
     add("--backbone_lr", type=above_zero, default=1.0, help="of the backbone, times --lr")
+    add("--minutes", type=above_zero, help="end the training after them, the rate with it")
     add("--ema", type=decay, help="decay of an average of the weights, evaluated in their place")
     add("--overwrite", action="store_true", help="begin anew over EXP_NAME's checkpoints")
     add("--save_steps", type=positive, default=500, help="steps between last.pt in mid-epoch")
@@ -104,24 +106,59 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--fresh", type=share, default=1.0, help="of a batch; on a GPU, the others are seen again")
     add("--pool", type=positive, default=20_000, help="crops that --fresh < 1 keeps, 150 KB each")
     add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
+    help = "train all but the backbone, on so many crops, encoded once"
+    add("--cache_features", type=positive, help=help)
+    add("--regressor_lr", type=above_zero, default=1.0, help="then: of the regressor, times --lr")
     arguments = parser.parse_args(argv)
-    rendered = arguments.data_mode in RENDERED
-    if not rendered and (arguments.open_data or arguments.amass):
-        parser.error("--open_data and --amass are for --data_mode=open and open2")
-    if arguments.eval_only and arguments.auto_load:
-        parser.error("--eval_only takes its weights from --load_checkpoint, not by --auto_load")
-    if arguments.overwrite and arguments.auto_load:
-        parser.error("--auto_load=1 continues what --overwrite begins anew; choose one")
-    on_gpu = rendered and not arguments.open_data
-    if arguments.fresh < 1 and not on_gpu:
-        parser.error(
-            "--fresh below 1 is for people rendered on a GPU, by --data_mode=open and open2"
-        )
-    if not 0.01 <= arguments.timeout_minutes <= 10_000:
-        parser.error(f"--timeout_minutes {arguments.timeout_minutes:g} is not in 0.01 to 10,000")
-    if arguments.gendered and arguments.data_mode != "3dpw":
-        parser.error("--gendered needs --data_mode=3dpw, whose labels carry a gender")
+    problem = contradiction(arguments)
+    if problem:
+        parser.error(problem)
     return arguments
+
+
+def contradiction(arguments: argparse.Namespace) -> str | None:
+    """Say which flags do not go together; None when all do."""
+    rendered = arguments.data_mode in RENDERED
+    on_gpu = rendered and not arguments.open_data
+    several = launched_processes() > 1
+    rules = {
+        "--open_data and --amass are for --data_mode=open and open2": (
+            not rendered and (arguments.open_data or arguments.amass)
+        ),
+        "--eval_only takes its weights from --load_checkpoint, not by --auto_load": (
+            arguments.eval_only and arguments.auto_load
+        ),
+        "--auto_load=1 continues what --overwrite begins anew; choose one": (
+            arguments.overwrite and arguments.auto_load
+        ),
+        "--fresh below 1 is for people rendered on a GPU, by --data_mode=open and open2": (
+            arguments.fresh < 1 and not on_gpu
+        ),
+        "--gendered needs --data_mode=3dpw, whose labels carry a gender": (
+            arguments.gendered and arguments.data_mode != "3dpw"
+        ),
+        f"--timeout_minutes {arguments.timeout_minutes:g} is not in 0.01 to 10,000": (
+            not 0.01 <= arguments.timeout_minutes <= 10_000
+        ),
+        "--minutes and --cache_features are for one process": (
+            several and (arguments.minutes or arguments.cache_features)
+        ),
+    }
+    if arguments.cache_features:
+        rules |= {
+            "--cache_features is for --data_mode=open and open2": not rendered,
+            "--cache_features is for training, not for --eval_only": arguments.eval_only,
+            "--cache_features keeps what the backbone saw: leave out --flip_test, --recompute, "
+            "--backbone_lr and --fresh": (
+                arguments.flip_test
+                or arguments.recompute
+                or arguments.backbone_lr != 1
+                or arguments.fresh < 1
+            ),
+        }
+    elif arguments.regressor_lr != 1:
+        return "--regressor_lr is for --cache_features; --backbone_lr slows the backbone down"
+    return next((text for text, broken in rules.items() if broken), None)
 
 
 def options_from(arguments: argparse.Namespace) -> RunOptions:

@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -50,12 +50,21 @@ class MultiHeadAttention(nn.Module):
         query = self.query(queries).unflatten(2, (self.num_heads, -1)) / math.sqrt(key.shape[1])
         query = torch.einsum("bqhc,hcd->bhqd", query, key)
         dropout = self.dropout if self.training else 0.0
-        if dropout and torch.is_grad_enabled():  # scores are many and cheap: made twice, not kept
+        if dropout:
+            # drawn here, for scores are many and cheap: they are made twice, not kept
+            kept = draw_kept(query, context, dropout)
             seen, mass = checkpoint(
-                sum_by_scores, query, context, bias, dropout, use_reentrant=False
+                sum_by_kept_scores,
+                query,
+                context,
+                bias,
+                kept,
+                1 / (1 - dropout),
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing is drawn in it; a CUDA graph could not keep it
             )
         else:
-            seen, mass = sum_by_scores(query, context, bias, dropout)
+            seen, mass = sum_by_scores(query, context, bias)
         answer = torch.einsum("bhqd,hcd->bqhc", seen, value)
         value_bias = self.value.bias.unflatten(0, (self.num_heads, -1))
         return (answer + mass.transpose(1, 2) * value_bias).flatten(2)
@@ -65,29 +74,59 @@ def sum_by_scores(
     query: Float[Tensor, "b h q d"],
     context: Float[Tensor, "b k d"],
     bias: Float[Tensor, "b h #q k"] | None,
-    dropout: float,
-) -> tuple[Float[Tensor, "b h q d"], Float[Tensor, "#b #h #q 1"]]:
+) -> tuple[Float[Tensor, "b h q d"], Float[Tensor, "1 1 1 1"]]:
     """Sum the tokens of the context by the softmax of query . token + bias.
 
     Returns:
-        The sums, and the sum of the probabilities that dropout left: 1 without dropout.
+        The sums, and the sum of the probabilities, which is 1.
     """
-    num_heads, num_queries = query.shape[1:3]
-    if bias is not None:
-        bias = bias.expand(-1, -1, num_queries, -1).flatten(1, 2)
+    num_heads = query.shape[1]
+    mask = None if bias is None else _of_all_heads(bias, query)[:, None]
     query = query.flatten(1, 2)  # (b, h, q, d) -> (b, h * q, d): heads ask the same tokens
-    if dropout:
-        scores = query @ context.mT
-        scores = scores if bias is None else scores + bias
-        probability = F.dropout(scores.softmax(dim=-1), dropout)
-        mass = probability.sum(dim=-1, keepdim=True).unflatten(1, (num_heads, -1))
-        seen = probability @ context
-    else:
-        mass = query.new_ones(1, 1, 1, 1)
-        mask = None if bias is None else bias[:, None]
-        one = context[:, None]
-        seen = F.scaled_dot_product_attention(query[:, None], one, one, mask, scale=1.0)[:, 0]
-    return seen.unflatten(1, (num_heads, -1)), mass
+    one = context[:, None]
+    seen = F.scaled_dot_product_attention(query[:, None], one, one, mask, scale=1.0)[:, 0]
+    return seen.unflatten(1, (num_heads, -1)), query.new_ones(1, 1, 1, 1)
+
+
+def draw_kept(
+    query: Float[Tensor, "b h q d"], context: Float[Tensor, "b k d"], dropout: float
+) -> Bool[Tensor, "b n k"]:
+    """Draw which of the n = h * q probabilities of each token dropout leaves."""
+    batch, num_heads, num_queries = query.shape[:3]
+    shape = batch, num_heads * num_queries, context.shape[1]
+    return torch.empty(shape, dtype=torch.bool, device=query.device).bernoulli_(1 - dropout)
+
+
+def sum_by_kept_scores(
+    query: Float[Tensor, "b h q d"],
+    context: Float[Tensor, "b k d"],
+    bias: Float[Tensor, "b h #q k"] | None,
+    kept: Bool[Tensor, "b n k"],
+    gain: float,
+) -> tuple[Float[Tensor, "b h q d"], Float[Tensor, "b h q 1"]]:
+    """Do as `sum_by_scores`, with dropout of the probabilities.
+
+    Args:
+        query: see `sum_by_scores`, also for context and bias.
+        kept: see `draw_kept`; the other probabilities become 0.
+        gain: what is kept grows by it.
+
+    Returns:
+        The sums, and the sums of the probabilities that are left.
+    """
+    num_heads = query.shape[1]
+    scores = query.flatten(1, 2) @ context.mT
+    scores = scores if bias is None else scores + _of_all_heads(bias, query)
+    probability = torch.where(kept, gain * scores.softmax(dim=-1), 0)
+    mass = probability.sum(dim=-1, keepdim=True).unflatten(1, (num_heads, -1))
+    return (probability @ context).unflatten(1, (num_heads, -1)), mass
+
+
+def _of_all_heads(
+    bias: Float[Tensor, "b h #q k"], query: Float[Tensor, "b h q d"]
+) -> Float[Tensor, "b n k"]:
+    """Return the bias of each of the n = h * q queries of all heads."""
+    return bias.expand(-1, -1, query.shape[2], -1).flatten(1, 2)
 
 
 class PreNormLayer(nn.Module):

@@ -107,14 +107,15 @@ class SMPLer(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "b 3 224 224"],
+        images: Float[Tensor, "b 3 224 224"] | list[Float[Tensor, "b _ _ _"]],
         all_stages: bool = False,
         with_vertices: bool = True,
     ) -> list[Estimate]:
         """Estimate the person in each crop.
 
         Args:
-            images: RGB in [0, 1]; mean and deviation are the model's own business.
+            images: RGB in [0, 1]; mean and deviation are the model's own business. Or what
+                `encode` returns of them.
             all_stages: pose the whole body at every stage; otherwise the stages before the last
                 hold only the skeleton, which is all that the next block needs.
             with_vertices: False leaves the vertices out where the body would be posed; keypoints
@@ -123,7 +124,8 @@ class SMPLer(nn.Module):
         Returns:
             One estimate per stage: the initial one, then one per block; the last is the answer.
         """
-        return self.estimate(self.encode(images), all_stages, with_vertices)
+        features = images if isinstance(images, list) else self.encode(images)
+        return self.estimate(features, all_stages, with_vertices)
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the backbone's maps, finest first, of RGB in [0, 1]."""

@@ -3,13 +3,13 @@
 #
 #   w32        SMPLer on HRNet-W32, end to end, on people rendered on the GPU
 #   blaze      SMPLer-blaze on BlazePose's landmark network, likewise; starts from its stage-1 model
-#   blaze-cpu  the stage-1 model of SMPLer-blaze without a GPU: crops are rendered once, and the
-#              encoder stays as it is
+#   blaze-cpu  SMPLer-blaze without a GPU: crops are rendered and encoded once, and the backbone
+#              stays as it is
 #
 # On a GPU, an eighth of each batch is newly rendered, the rest was seen before. Each recipe starts
 # from the released weights if they are there, unless FROM_START=1. A run that was interrupted
 # continues when it is started again. Sizes of the runs: EPOCHS (of 100,000 crops) or, on the CPU,
-# CHUNKS (of 256 crops) and STEPS.
+# CROPS and MINUTES.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,10 +50,12 @@ if [ "$recipe" != blaze-cpu ]; then
 fi
 
 folder=logs/open-blaze-cpu
-mkdir -p "$folder"
-cpu() { "$python" -m scripts.train_cpu "$@"; }
-cpu prepare "$folder/chunks" --split val --last 2
-cpu prepare "$folder/chunks" --last "${CHUNKS:-80}"
-cpu train "$folder/chunks" --out "$folder/backbone.pt" --steps "${STEPS:-2500}" --resume \
-    ${start[@]+"${start[@]}"}
-"$python" -m scripts.release_weights "$folder/backbone.pt"
+crops=${CROPS:-20000}
+"$python" -m scripts.render_dataset --out "$folder/data" --num "$crops"
+"$python" main.py --exp_name=open-blaze-cpu --data_mode=open --open_data="$folder/data" \
+    --device=cpu --model_type=smpler --backbone="$backbone" --cache_features="$crops" \
+    --minutes="${MINUTES:-60}" --num_epochs=100000 --num_workers=2 --batch_size=32 --lr=2e-4 \
+    --regressor_lr=0.1 --supervise=all --joint_criterion=l1 --w_3dj=200 --w_2dj=60 --w_betas=0.3 \
+    --dropout=0.05 --lr_schedule=cosine --warmup_steps=100 --clip_grad=500 --ema=0.995 \
+    --auto_load=1 ${start[@]+"${start[@]}"}
+"$python" -m scripts.release_weights "$folder/checkpoints/best.pt"

@@ -18,7 +18,6 @@ RESULTS = ("--out", "--sheet", "--golden", "--contact_sheet", "--looks")
 """Flags that name what is written, in every program that has them."""
 SUBCOMMANDS = {
     "smpler.command": ([], ["doctor"], ["view"], ["web"]),
-    "scripts.train_cpu": (["prepare"], ["train"]),
 }
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterable
 
 import torch
-from torch.utils.data import Dataset
 
 from smpler.datasets import Protocol
 from smpler.datasets.sources import evaluation_set, training_set
@@ -16,7 +15,7 @@ from smpler.models.weights.backbones import load_backbone
 from smpler.models.weights.checkpoint import load_weights, read_checkpoint
 from smpler.models.weights.protocol_body import protocol_body
 from smpler.training.distributed import Processes, TrainSampler
-from smpler.training.engine import Batch, Precision
+from smpler.training.engine import Batch, Precision, Samples
 from smpler.training.evaluator import Evaluator
 from smpler.training.options import DataOptions, EvaluationOptions, ModelOptions
 from smpler.training.waiting.waits import end_with_parent
@@ -127,7 +126,7 @@ def gendered_layer(model: SMPLer) -> GenderedSMPL:
 
 def build_training_set(
     options: DataOptions, body: Body, batch_size: int, seed: int, processes: Processes
-) -> Dataset:
+) -> Samples:
     """Return the protocol's training set.
 
     Raises:
@@ -139,7 +138,7 @@ def build_training_set(
         body,
         seed=seed,
         on_bad_sample=options.on_bad_sample,
-        epoch_samples=options.epoch_samples,
+        epoch_samples=options.cache_features or options.epoch_samples,
         open_data=options.open_data,
         amass=options.amass,
     )
@@ -148,8 +147,8 @@ def build_training_set(
 
 
 def device_loader(
-    options: DataOptions, dataset: Dataset, num_workers: int, seed: int, processes: Processes
-) -> Callable[[TrainSampler], Iterable[Batch]] | None:
+    options: DataOptions, dataset: Samples, num_workers: int, seed: int, processes: Processes
+) -> Callable[[Iterable[list[int]]], Iterable[Batch]] | None:
     """Return what renders the training set's batches on the GPU; None without GPU or rendering.
 
     Raises:

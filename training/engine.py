@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +14,21 @@ from smpler.utils.metrics import mpjpe, mpve, pa_mpjpe
 
 log = logging.getLogger(__name__)
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
+"""Tensors by name, and names; the image may be a list of maps, see `SMPLer.forward`."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A training set: samples by number, drawn anew in each epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Switch to the samples of an epoch."""
+
 
 METRICS = ("mpve", "mpjpe", "mpjpe-pa")
 GENDERED_METRICS = tuple(f"{name}-gendered" for name in METRICS)
@@ -103,27 +118,20 @@ class LossLog:
 
 
 def train_one_epoch(
-    model: nn.Module,
-    criterion: nn.Module,
+    step: Callable[[Batch, float, Callable[[dict[str, Tensor]], None]], list],
     loader: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
-    precision: Precision,
+    device: torch.device,
     learning_rate: Callable[[int], float],
     first_step: int,
-    clip_grad: float | None = None,
-    supervise: str = "last",
     read_every: int = 1,
     after_step: Callable[[int, LossLog, Batch, list], None] = lambda *_: None,
 ) -> int:
     """Train on all batches of the loader.
 
     Args:
-        criterion: from an estimate and a batch to weighted loss terms. With several stages, its
-            `with_target` first adds to the batch what their losses share.
+        step: a `smpler.training.steps.step.Step`; its model is to be in train mode.
         learning_rate: from a step, counted over all epochs, to its learning rate.
         first_step: number of the first batch's step.
-        clip_grad: largest norm of the gradient.
-        supervise: `last`: the loss is the last estimate's; `all`: the mean over all stages.
         read_every: steps between readings of the losses; with 1, each step waits for its loss.
         after_step: called after each step with the number of steps done, the losses, the batch and
             the estimates.
@@ -135,32 +143,19 @@ def train_one_epoch(
         FloatingPointError: the loss is not finite; the message holds the step and every term. It
             is raised when the losses are read; with `read_every=1`, before the weights change.
     """
-    model.train()
-    step, losses = first_step, LossLog()
-    for batch in on_device(loader, precision.device):
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("factor", 1.0) * learning_rate(step)
-        with precision.autocast():
-            if supervise == "all":
-                estimates = model(batch["image"], all_stages=True)
-            else:
-                estimates = model(batch["image"])[-1:]
-        labels = criterion.with_target(batch) if len(estimates) > 1 else batch
-        stages = [criterion(estimate, labels) for estimate in estimates]
-        terms = {name: sum(stage[name] for stage in stages) / len(stages) for name in stages[0]}
-        loss = sum(terms.values())
-        losses.add(step, terms)
-        if (step + 1) % read_every == 0:
+    number, losses = first_step, LossLog()
+
+    def check(terms: dict[str, Tensor]) -> None:
+        losses.add(number, terms)
+        if (number + 1) % read_every == 0:
             losses.read()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_grad is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
-        optimizer.step()
-        step += 1
-        after_step(step, losses, batch, estimates)
+
+    for batch in on_device(loader, device):
+        estimates = step(batch, learning_rate(number), check)
+        number += 1
+        after_step(number, losses, batch, estimates)
     losses.read()
-    return step
+    return number
 
 
 @torch.inference_mode()
@@ -217,13 +212,16 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, precision: Precision, flip_test: bool = False):
+def predict(
+    model: nn.Module, images: Tensor | list[Tensor], precision: Precision, flip_test: bool = False
+):
     """Return the last estimate; with `flip_test`, its average with the mirrored images' one."""
     with precision.autocast():
         estimate = model(images)[-1]
-        mirrored = model(images.flip(-1))[-1] if flip_test else None
-    if mirrored is None:
-        return estimate
+        if not flip_test:
+            return estimate
+        assert isinstance(images, Tensor)  # of maps, there are no mirrored ones
+        mirrored = model(images.flip(-1))[-1]
     finite = (estimate.rotmat + mirrored.rotmat).isfinite().all(dim=(1, 2, 3))
     if not finite.all():  # the singular values that average rotations refuse such numbers
         estimate, mirrored = (_unturned(part, finite) for part in (estimate, mirrored))

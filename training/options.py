@@ -4,7 +4,6 @@ A field that is named after a flag of `main.py` gets that flag's value. The flag
 these fields, and the published defaults stand there alone.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +42,8 @@ class DataOptions:
     """Share of a batch that a GPU renders anew; the rest comes from a pool of earlier crops."""
     pool: int
     """Crops in that pool."""
+    cache_features: int | None
+    """Crops that the frozen backbone encodes once, and that are trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +85,19 @@ class TrainOptions:
     lr_schedule: str = "constant"
     """`constant`, or `cosine` down to zero at the last step."""
     warmup_steps: int = 0
+    minutes: float | None = None
+    """The training ends after them, or after its last epoch."""
     backbone_lr: float = 1.0
     """The backbone's learning rate is `lr` times this: below 1 for a well-trained backbone."""
+    regressor_lr: float = 1.0
+    """The initial regressor's likewise, where the backbone is frozen."""
     clip_grad: float | None = None
     ema: float | None = None
     bf16: bool = False
+    cuda_graph: bool = False
+    """Whether a GPU's steps are recorded as one graph."""
     supervise: str = "last"
     """`last` estimate, or `all` stages' estimates."""
-
-    def learning_rate(self, step: int, num_steps: int) -> float:
-        """Return the rate of a step, counted from 0 over the whole run."""
-        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        if self.lr_schedule == "constant":
-            return self.lr * warmup
-        return self.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 import json
 import logging
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
 
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import SMPLer
@@ -19,7 +19,15 @@ from smpler.training.assembly import (
     prepare_model,
 )
 from smpler.training.distributed import Processes, SharedError
+from smpler.training.engine import Batch, Samples
 from smpler.training.evaluator import Evaluator
+from smpler.training.features import (
+    EncodedBatches,
+    EncodedCrops,
+    crops_in_order,
+    encode_crops,
+    reading,
+)
 from smpler.training.lock import check_may_train, locked
 from smpler.training.options import RunOptions
 from smpler.training.pictures import draw_batch
@@ -106,13 +114,19 @@ def train(
     make_loader = processes.together(
         lambda: device_loader(data, dataset, training.num_workers, training.seed, processes)
     )
+    draw = partial(draw_batch, faces=body.faces, color=options.mesh_color)
+    if data.cache_features:
+        dataset, evaluator, make_loader = processes.together(
+            lambda: on_features(model, dataset, evaluator, make_loader, options)
+        )
+        draw = None
     identity = run_identity(model, lineage, dataset, options)
     trainer = Trainer(
         model,
         SMPLLoss(model.smpl, **asdict(options.loss)),
         dataset,
         evaluator,
-        partial(draw_batch, faces=body.faces, color=options.mesh_color),
+        draw,
         training,
         processes,
         identity,
@@ -131,8 +145,36 @@ def train(
     trainer.train()
 
 
+def on_features(
+    model: SMPLer,
+    dataset: Samples,
+    evaluator: Evaluator | None,
+    make_loader: Callable[[Iterable[list[int]]], Iterable[Batch]] | None,
+    options: RunOptions,
+) -> tuple[EncodedCrops, Evaluator | None, EncodedBatches]:
+    """Encode crops to train and to evaluate on, and freeze the backbone that has seen them.
+
+    Returns:
+        In place of the training set, the evaluator, and what makes batches.
+    """
+    num_workers, seed = options.training.num_workers, options.training.seed
+    device, count = model.mean.device, min(len(dataset), options.data.cache_features or 0)
+    model.backbone.requires_grad_(False)
+    if make_loader is None:
+        batches = reading(dataset, count, num_workers)
+    else:  # a GPU renders them
+        batches = make_loader(crops_in_order(count))
+    crops = encode_crops(model, batches, count, device, "crops to train on")
+    if evaluator is not None:
+        whole = evaluator.dataset
+        batches = reading(whole, len(whole), evaluator.num_workers)
+        seen = encode_crops(model, batches, len(whole), device, "crops to evaluate on")
+        evaluator = replace(evaluator, dataset=seen, num_workers=0)
+    return crops, evaluator, EncodedBatches(crops, seed)
+
+
 def run_identity(
-    model: SMPLer, lineage: tuple[str, ...], dataset: Dataset, options: RunOptions
+    model: SMPLer, lineage: tuple[str, ...], dataset: Samples, options: RunOptions
 ) -> dict:
     """Return what config.json and every checkpoint say about the run, as plain values."""
     body = model.smpl.body
@@ -142,6 +184,7 @@ def run_identity(
         "protocol": options.data.protocol.to_dict(),
         "batch_size": options.training.batch_size,
         "num_samples": len(dataset),
+        "cache_features": options.data.cache_features,
         "seed": options.training.seed,
         "start": " < ".join(lineage),
         "arguments": options.record,

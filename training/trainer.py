@@ -2,15 +2,15 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from smpler.training.checkpoint import (
@@ -21,12 +21,22 @@ from smpler.training.checkpoint import (
     save_atomically,
 )
 from smpler.training.distributed import Processes, SharedError, TrainSampler
-from smpler.training.engine import Batch, LossLog, Precision, train_one_epoch
+from smpler.training.engine import Batch, LossLog, Precision, Samples, train_one_epoch
 from smpler.training.options import TrainOptions
 from smpler.training.report import Evaluation
+from smpler.training.steps.optimizer import (
+    load_optimizer_state,
+    optimizer_for,
+    optimizer_state,
+    parameter_groups,
+)
+from smpler.training.steps.schedule import Schedule
+from smpler.training.steps.speed import Speed
+from smpler.training.steps.step import make_step, may_record
+from smpler.training.steps.weight_average import WeightAverage
 from smpler.training.summary import Summary
 from smpler.training.waiting.waits import end_with_parent
-from smpler.training.weight_average import WeightAverage
+from smpler.utils.files.whole import clear_parts
 from smpler.utils.paths import display
 
 log = logging.getLogger(__name__)
@@ -38,30 +48,17 @@ GPU_READ_STEPS = 20
 """Steps between readings of the loss on a GPU, where each reading waits for it."""
 
 
-def parameter_groups(model: nn.Module, backbone_lr: float) -> list[dict]:
-    """Return an optimiser's groups; `factor` multiplies the learning rate of a group.
-
-    Args:
-        backbone_lr: factor of the backbone's group, which is last.
-    """
-    if backbone_lr == 1:
-        return [{"params": list(model.parameters()), "factor": 1.0}]
-    backbone = list(model.backbone.parameters())
-    known = {id(parameter) for parameter in backbone}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [{"params": others, "factor": 1.0}, {"params": backbone, "factor": backbone_lr}]
-
-
 class Trainer:
     """Trains a model and keeps everything that continuing it needs.
 
     Args:
         model: on the device; on several processes it is wrapped in DDP, on several GPUs its batch
             normalisation becomes SyncBatchNorm.
-        criterion: see `smpler.training.engine.train_one_epoch`.
+        criterion: see `smpler.training.steps.step.Step`.
         dataset: training samples; `set_epoch(epoch)` changes their augmentation.
         evaluate: measures a model; None when there is no evaluation set.
-        draw: from a batch and its last estimate to TensorBoard's picture (H, W, 3) uint8.
+        draw: from a batch and its last estimate to TensorBoard's picture (H, W, 3) uint8; None
+            where a batch holds no images.
         identity: plain values saved with every checkpoint: config, body, protocol; a run is only
             continued if those that `smpler.training.checkpoint.MUST_AGREE` names are the same.
         folder: LOG_ROOT/EXP_NAME.
@@ -74,9 +71,9 @@ class Trainer:
         self,
         model: nn.Module,
         criterion: nn.Module,
-        dataset: Dataset,
+        dataset: Samples,
         evaluate: Callable[[nn.Module], Evaluation] | None,
-        draw: Callable,
+        draw: Callable | None,
         options: TrainOptions,
         processes: Processes,
         identity: dict,
@@ -85,9 +82,9 @@ class Trainer:
         find_unused_parameters: bool = False,
     ):
         self.make_loader = make_loader or self._load
-        self.criterion, self.dataset, self.evaluate, self.draw = criterion, dataset, evaluate, draw
+        self.dataset, self.evaluate, self.draw = dataset, evaluate, draw
         self.options, self.processes, self.identity = options, processes, identity
-        self.folder = folder
+        self.folder, self.checkpoints = folder, folder / "checkpoints"
         if processes.is_distributed and processes.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.average = None if options.ema is None else WeightAverage(model, options.ema)
@@ -98,46 +95,52 @@ class Trainer:
                 self.parallel = DistributedDataParallel(
                     model, find_unused_parameters=find_unused_parameters
                 )
-        # fused: the same numbers to rounding, in a quarter of the time on a CPU
-        groups = parameter_groups(model, options.backbone_lr)
-        self.optimizer = torch.optim.Adam(groups, lr=options.lr, fused=True)
+        recorded = options.cuda_graph and may_record(processes.device, processes.world_size)
+        groups = parameter_groups(model, options.backbone_lr, options.regressor_lr)
+        self.optimizer = optimizer_for(groups, options.lr, recorded)
+        self.take_step = make_step(
+            recorded,
+            self.parallel,
+            criterion,
+            self.optimizer,
+            Precision(processes.device, options.bf16),
+            options.clip_grad,
+            options.supervise,
+            self.average,
+        )
         self.sampler = TrainSampler(len(dataset), options.batch_size, processes, options.seed)
+        self.speed = Speed(self.sampler.images_per_step, processes.device)
+        self.schedule = Schedule(options, self.sampler.batches_per_epoch * options.num_epochs)
         self.epoch, self.step, self.best = 0, 0, math.inf
         self.num_skipped = 0
         self.replaced: tuple[Path, ...] = ()  # checkpoints that go once this run has its first
         self.summary = None  # made by the main process once it trains
         self._owes_evaluation = False  # whether the last epoch's evaluation is still to be made
-        # steps done, and when: at the last summary, and after this process's first of the epoch
-        self._summarised = (0, time.perf_counter())
-        self._first_done = None
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the run's checkpoints."""
-        return self.folder / "checkpoints"
 
     def train(self) -> None:
-        """Train from where the run stands to its last epoch."""
-        if self.epoch >= self.options.num_epochs and not self._owes_evaluation:
-            log.info("%s has its %d epochs already.", display(self.folder), self.epoch)
+        """Train from where the run stands to its last epoch, or until its time is over."""
+        if self._is_finished and not self._owes_evaluation:
+            what = "minutes" if self.schedule.is_over else f"{self.epoch} epochs"
+            log.info("%s has its %s already.", display(self.folder), what)
             return
         if self.processes.is_main:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for part in self.checkpoints.glob("*.part"):  # of a process that was killed
-                part.unlink()
+            clear_parts(self.checkpoints)
             self.summary = Summary(self.folder, self.step, self.identity)
+        self.schedule.start()
         if self._owes_evaluation:
             self._finish_epoch()
-        while self.epoch < self.options.num_epochs:
+        while not self._is_finished:
             self._train_epoch()
-            self.epoch += 1
+            if self.step == (self.epoch + 1) * self.sampler.batches_per_epoch:
+                self.epoch += 1  # otherwise the time was over before its end
             self._finish_epoch()
         if self.summary:
             self.summary.close()
 
     def _finish_epoch(self) -> None:
         """Evaluate the epoch's weights if it is time to, and save them."""
-        last = self.epoch == self.options.num_epochs
+        last = self._is_finished
         metric = None
         if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
             # the evaluation may fail, and the epoch must not be lost with it
@@ -159,47 +162,24 @@ class Trainer:
             unit="image",
             disable=not self.processes.is_main,
         )
-        self._summarised = (self.step, time.perf_counter())
-        self._first_done = None
-        if self.processes.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.processes.device)
-        with bar, self.processes.waits.bounded():
+        self.speed.begin(self.step)
+        self.parallel.train()
+        waits = self.processes.waits
+        batches = waits.each(self.make_loader(self.sampler), self.options.num_workers)
+        with bar, waits.bounded():
             train_one_epoch(
-                self.parallel,
-                self.criterion,
-                self.processes.waits.each(self.make_loader(self.sampler), self.options.num_workers),
-                self.optimizer,
-                Precision(self.processes.device, self.options.bf16),
-                learning_rate=partial(
-                    self.options.learning_rate, num_steps=per_epoch * self.options.num_epochs
-                ),
+                self.take_step,
+                takewhile(lambda _: not self.schedule.is_over, batches),
+                self.processes.device,
+                self.schedule.learning_rate,
                 first_step=self.step,
-                clip_grad=self.options.clip_grad,
-                supervise=self.options.supervise,
                 read_every=GPU_READ_STEPS if self.processes.device.type == "cuda" else 1,
                 after_step=partial(self._after_step, bar),
             )
         self._report_skipped()
-        self._report_speed()
-
-    def _report_speed(self) -> None:
-        """Log how fast the epoch was, and on a GPU how much memory it took at most.
-
-        The first step is left out: loading processes start before it, and cuDNN chooses its
-        algorithms in it.
-        """
-        if self._first_done is None or self._first_done[0] == self.step:
-            return
-        text = f"epoch {self.epoch:03d}: {self._images_per_second(*self._first_done):.1f} images/s"
-        device = self.processes.device
-        if device.type == "cuda":
-            text += f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
-        log.info("%s.", text)
-
-    def _images_per_second(self, step: int, then: float) -> float:
-        """Return the speed of all processes together since a step, which was done then."""
-        images = (self.step - step) * self.sampler.images_per_step
-        return images / (time.perf_counter() - then)
+        speed = self.speed.of_epoch(self.step)
+        if speed:
+            log.info("epoch %03d: %s.", self.epoch, speed)
 
     def _load(self, sampler: TrainSampler) -> DataLoader:
         """Return this process's batches, read by loading processes."""
@@ -216,9 +196,7 @@ class Trainer:
         self, bar: tqdm, step: int, losses: LossLog, batch: Batch, estimates: list
     ) -> None:
         self.step = step
-        self._first_done = self._first_done or (step, time.perf_counter())
-        if self.average is not None:
-            self.average.update(self.model)
+        self.speed.note(step)
         if losses.latest:
             bar.set_postfix(loss=f"{sum(losses.latest.values()):.2f}", refresh=False)
         bar.update(self.sampler.images_per_step)
@@ -235,11 +213,11 @@ class Trainer:
         """Write losses, learning rate, speed and a picture to TensorBoard."""
         values = {f"loss/{name}": value for name, value in terms.items()}
         values["loss/total"] = sum(terms.values())
-        values["lr"] = self.optimizer.param_groups[0]["lr"]
-        values["images_per_second"] = self._images_per_second(*self._summarised)
+        values["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        values["images_per_second"] = self.speed.since_summary(self.step)
         self.summary.add(self.step, values)
-        self.summary.add_picture(self.step, "train", self.draw(batch, estimates[-1]))
-        self._summarised = (self.step, time.perf_counter())
+        if self.draw:
+            self.summary.add_picture(self.step, "train", self.draw(batch, estimates[-1]))
 
     def _report_skipped(self) -> None:
         """Log how many bad samples the epoch skipped."""
@@ -258,18 +236,18 @@ class Trainer:
             return None
         means = {name: value["mean_mm"] for name, value in evaluation.summary.items()}
         self.summary.add(self.step, {f"eval/{name}": mean for name, mean in means.items()})
-        for line in (f"epoch {self.epoch - 1:03d}", *evaluation.lines()):
+        for line in (f"epoch {self._last_epoch:03d}", *evaluation.lines()):
             log.info(line)
         problem = evaluation.problem()
         if problem:
-            log.warning("epoch %03d: %s", self.epoch - 1, problem)
-        evaluation.save(self.folder / "evaluations", f"epoch_{self.epoch - 1:03d}")
+            log.warning("epoch %03d: %s", self._last_epoch, problem)
+        evaluation.save(self.folder / "evaluations", f"epoch_{self._last_epoch:03d}")
         return None if evaluation.not_finite else means.get(BEST_METRIC)
 
     def _save_epoch(self, metric: float | None, keep: bool) -> None:
         paths = [self.checkpoints / "last.pt"]
         if keep:
-            paths.append(self.checkpoints / f"epoch_{self.epoch - 1:03d}.pt")
+            paths.append(self.checkpoints / f"epoch_{self._last_epoch:03d}.pt")
         if metric is not None and metric < self.best:
             self.best = metric
             paths.append(self.checkpoints / "best.pt")
@@ -285,11 +263,12 @@ class Trainer:
             "model": (self.model if average is None else average).state_dict(),
             "trained": None if average is None else self.model.state_dict(),
             "num_averaged": None if average is None else self.average.num_updates,
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch - 1 if self._is_between_epochs else self.epoch,
+            "optimizer": optimizer_state(self.optimizer),
+            "epoch": self._last_epoch,
             "global_iter": self.step,
             "finished_epochs": self.epoch,
             "owes_evaluation": self._owes_evaluation,
+            "elapsed_s": None if self.options.minutes is None else self.schedule.elapsed_s,
             "random_states": random_states,
             "best": self.best,
             "metric": metric,
@@ -302,8 +281,14 @@ class Trainer:
         self.replaced = ()
 
     @property
-    def _is_between_epochs(self) -> bool:
-        return self.step == self.epoch * self.sampler.batches_per_epoch
+    def _is_finished(self) -> bool:
+        return self.epoch >= self.options.num_epochs or self.schedule.is_over
+
+    @property
+    def _last_epoch(self) -> int:
+        """Number of the epoch that the last step was in."""
+        is_between_epochs = self.step == self.epoch * self.sampler.batches_per_epoch
+        return self.epoch - 1 if is_between_epochs else self.epoch
 
     def resume(self) -> None:
         """Continue the run of this folder from its last checkpoint, if there is one.
@@ -326,9 +311,10 @@ class Trainer:
         if self.average is not None:
             self.average.module.load_state_dict(state["model"])
             self.average.num_updates = int(state["num_averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.epoch, self.step = state["finished_epochs"], state["global_iter"]
         self.best = state["best"]
+        self.schedule.start(state.get("elapsed_s") or 0.0)
         self._owes_evaluation = state.get("owes_evaluation", False)
         restore_random_state(state["random_states"][self.processes.rank], self.processes.device)
         log.info("Continuing %s at epoch %d, step %d.", display(path), self.epoch, self.step)

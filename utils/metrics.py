@@ -6,12 +6,14 @@ from torch import Tensor
 
 from smpler.utils.joints import KEYPOINT_NAMES
 
-HIPS = [KEYPOINT_NAMES.index("R_Hip"), KEYPOINT_NAMES.index("L_Hip")]
+HIPS = KEYPOINT_NAMES.index("R_Hip"), KEYPOINT_NAMES.index("L_Hip")
 
 
 def center_on_hips(keypoints: Float[Tensor, "b 14 3"]) -> Float[Tensor, "b 14 3"]:
     """Return the keypoints relative to the middle of the two hips."""
-    return keypoints - keypoints[:, HIPS].mean(dim=1, keepdim=True)
+    right, left = HIPS  # read one by one: a list of indices would be copied to a GPU each time
+    middle = (keypoints[:, right] + keypoints[:, left]) / 2
+    return keypoints - middle[:, None]
 
 
 def mpjpe(

@@ -23,7 +23,8 @@ class Backbone(Protocol):
     """A module from normalised crops to feature maps, finest first, each half as wide as the last.
 
     It may have an attribute `recompute`; set to True, training keeps fewer activations, see
-    `smpler.models.backbones.recompute`.
+    `smpler.models.backbones.recompute`; and `uniform_channels`: how many of the coarsest map's last
+    channels are the same at every pixel.
     """
 
     pixel_mean: tuple[float, float, float]

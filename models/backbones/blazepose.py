@@ -207,10 +207,9 @@ class BlazePoseBackbone(LandmarkNetwork):
     pixel_mean = (0.0,) * 3
     pixel_std = (1.0,) * 3
     finest_side = INPUT_SIDE // 8
-    channels = (
-        *(LATERAL_CHANNELS,) * 2,
-        144 + 4 * TOWER_CHANNELS + NUM_LANDMARKS * (LANDMARK_VALUES + 3),
-    )
+    uniform_channels = 4 * TOWER_CHANNELS + NUM_LANDMARKS * (LANDMARK_VALUES + 3)
+    """So many of the coarsest map's last channels are the same at every pixel."""
+    channels = (*(LATERAL_CHANNELS,) * 2, 144 + uniform_channels)
 
     def __init__(self):
         super().__init__()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from smpler.models.attention import MultiHeadAttention, PreNormLayer
+from smpler.models.attention import MultiHeadAttention, PreNormLayer, draw_kept
 from smpler.models.transformer import JointAwareAttention, TransformerBlock, sample_joints
 from smpler.utils.geometry import rot6d_to_rotmat
 
@@ -24,6 +24,35 @@ def test_attention_matches_plain_softmax_of_scores():
         expected = scores.softmax(dim=-1) @ v[0, :, part]
         error = (answer[0, :, part] - expected).abs().max().item()
         assert error < 1e-12, error
+
+
+def test_dropout_takes_probabilities_away_and_their_gradients_with_them(monkeypatch):
+    attention = MultiHeadAttention(dim=8, num_heads=2, dropout=0.25).double().train()
+    queries, context, bias = random(1, 3, 8), random(1, 5, 8, seed=1), random(1, 2, 1, 5, seed=2)
+    kept = torch.rand(1, 6, 5, generator=torch.Generator().manual_seed(3)) < 0.75
+    monkeypatch.setattr("smpler.models.attention.draw_kept", lambda *_: kept)
+    attention(queries, context, bias).square().sum().backward()
+    found = [parameter.grad for parameter in attention.parameters()]
+    attention.zero_grad()
+    q, k, v = attention.query(queries), attention.key(context), attention.value(context)
+    total = 0.0
+    for head in range(2):
+        part = slice(4 * head, 4 * head + 4)
+        scores = q[0, :, part] @ k[0, :, part].T / 4**0.5 + bias[0, head]
+        left = scores.softmax(dim=-1) * kept[0, 3 * head : 3 * head + 3] / 0.75
+        total = total + (left @ v[0, :, part]).square().sum()
+    total.backward()
+    for gradient, parameter in zip(found, attention.parameters(), strict=True):
+        if gradient is not None:
+            assert (gradient - parameter.grad).abs().max().item() < 1e-12
+    assert sum(gradient is not None for gradient in found) == 5  # all but the key's bias
+
+
+def test_dropout_leaves_the_share_that_it_should():
+    query, context = torch.zeros(4, 2, 26, 8), torch.zeros(4, 500, 8)
+    kept = draw_kept(query, context, dropout=0.1)
+    assert kept.shape == (4, 52, 500) and kept.dtype == torch.bool
+    assert abs(kept.float().mean().item() - 0.9) < 0.005  # 5 deviations
 
 
 def test_context_is_taken_as_it_comes_but_queries_are_normalised():

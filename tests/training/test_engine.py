@@ -20,10 +20,12 @@ from smpler.training.engine import (
     train_one_epoch,
 )
 from smpler.training.report import Evaluation
+from smpler.training.steps.step import Step
 from smpler.utils.geometry import axis_angle_to_rotmat, rot6d_to_rotmat
 from smpler.utils.joints import SMPL_NAMES, mirrored
 from tests.models.test_smpl import random_pose
 
+CPU = torch.device("cpu")
 NUM_SAMPLES = 101  # neither 2 nor 3 divides it
 
 
@@ -184,15 +186,13 @@ class SquaredError(torch.nn.Module):
 @pytest.mark.parametrize(("supervise", "moves_first"), [("last", False), ("all", True)])
 def test_supervising_all_stages_teaches_the_early_ones(supervise, moves_first):
     model, seen = TwoStages(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train_one_epoch(
-        model,
-        SquaredError(),
+        Step(model, SquaredError(), optimizer, Precision(CPU), supervise=supervise),
         [{"image": torch.ones(3)}],
-        torch.optim.SGD(model.parameters(), lr=0.1),
-        Precision(torch.device("cpu")),
+        CPU,
         learning_rate=lambda step: 0.1,
         first_step=0,
-        supervise=supervise,
         after_step=lambda step, losses, batch, estimates: seen.append(losses.latest["error"]),
     )
     # the stages' errors are 1 and 9
@@ -209,14 +209,11 @@ def test_each_group_of_parameters_has_its_own_learning_rate():
     rates = []
     optimizer = torch.optim.SGD(groups, lr=1.0)
     train_one_epoch(
-        model,
-        SquaredError(),
+        Step(model, SquaredError(), optimizer, Precision(CPU), supervise="all"),
         [{"image": torch.ones(3)}],
-        optimizer,
-        Precision(torch.device("cpu")),
+        CPU,
         learning_rate=lambda step: 0.1,
         first_step=0,
-        supervise="all",
         after_step=lambda *_: rates.extend(group["lr"] for group in optimizer.param_groups),
     )
     assert rates == pytest.approx([0.1, 0.025])
@@ -236,12 +233,11 @@ class BrokenLoss(SquaredError):
 def test_a_broken_loss_is_named_at_the_next_reading(read_every, steps_done):
     model, seen = TwoStages(), []
     with pytest.raises(FloatingPointError, match="not finite at step 2: error nan"):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         train_one_epoch(
-            model,
-            BrokenLoss(),
+            Step(model, BrokenLoss(), optimizer, Precision(CPU)),
             [{"image": torch.ones(3)}] * 8,
-            torch.optim.SGD(model.parameters(), lr=0.01),
-            Precision(torch.device("cpu")),
+            CPU,
             learning_rate=lambda step: 0.01,
             first_step=0,
             read_every=read_every,
@@ -272,14 +268,11 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_body):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     with CountReadings() as readings:
         train_one_epoch(
-            model,
-            criterion,
+            Step(model, criterion, optimizer, Precision(CPU), clip_grad=1.0),
             [batch] * 3,
-            optimizer,
-            Precision(torch.device("cpu")),
+            CPU,
             learning_rate=lambda step: 0.01,
             first_step=0,
-            clip_grad=1.0,
             read_every=100,
         )
     waits = {name: count for name, count in readings.counts.items() if count}

