@@ -29,6 +29,7 @@ from smpler.utils.flags import (
     above_zero,
     color,
     decay,
+    dropout,
     positive,
     program,
     sentence,
@@ -82,7 +83,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", choices=list(BACKBONES), help="instead of HRNet of --hrnet_type")
     add("--supervise", choices=["last", "all"], default="last", help="stages that have a loss")
     add("--w_betas", type=weight, default=0.0, help="weight of a loss on betas")
-    add("--dropout", type=weight, help="in training, in place of the model's own: 0.5 and 0.1")
+    add("--dropout", type=dropout, help="in training, in place of the model's own: 0.5 and 0.1")
     add("--bf16", action="store_true", help="autocast the network to bfloat16")
     add("--compile", action="store_true", help="torch.compile backbone and blocks")
     add("--cuda_graph", action="store_true", help="on one GPU, launch a step as one recorded graph")
@@ -106,7 +107,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--fresh", type=share, default=1.0, help="of a batch; on a GPU, the others are seen again")
     add("--pool", type=positive, default=20_000, help="crops that --fresh < 1 keeps, 150 KB each")
     add("--amass", type=Path, help="AMASS npz file or folder: half of the poses come from there")
-    help = "train all but the backbone, on so many crops, encoded once"
+    help = "train all but the backbone, on so many crops, encoded once; --epoch_samples is theirs"
     add("--cache_features", type=positive, help=help)
     add("--regressor_lr", type=above_zero, default=1.0, help="then: of the regressor, times --lr")
     arguments = parser.parse_args(argv)

@@ -87,7 +87,7 @@ def measure_all(arguments: argparse.Namespace) -> list[dict]:
         facts = read_tensors(path)
         about = {"checkpoint": str(path), "steps": facts.get("global_iter")}
         rows.append(about | {"elapsed_s": facts.get("elapsed_s")} | errors(model, crops))
-    return rows
+    return sorted(rows, key=lambda row: row["steps"] or 0)
 
 
 @torch.inference_mode()

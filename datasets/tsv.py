@@ -29,7 +29,8 @@ from smpler.datasets.tsv_file import (
     read_numbers,
 )
 from smpler.datasets.tsv_folder import TableFolder
-from smpler.utils.files.text import CONTROL, one_line, parse_json, read_yaml, shown
+from smpler.utils.files.text import CONTROL, one_line, parse_json, shown
+from smpler.utils.files.yaml_text import read_yaml
 from smpler.utils.image import MAX_PIXELS
 from smpler.utils.paths import display
 

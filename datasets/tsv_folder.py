@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import yaml
 
-from smpler.utils.files.text import CONTROL, MAX_YAML, read_bytes, read_yaml, shown
+from smpler.utils.files.text import CONTROL, read_bytes, shown
 from smpler.utils.files.whole import (
     clear_parts,
     is_running,
@@ -27,6 +27,7 @@ from smpler.utils.files.whole import (
     remove,
     replacing,
 )
+from smpler.utils.files.yaml_text import MAX_YAML, read_yaml
 from smpler.utils.paths import display
 
 TABLES = ("img", "hw", "label", "linelist")

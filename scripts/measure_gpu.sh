@@ -28,7 +28,7 @@ benchmark() { # NAME MODULE FLAGS...
     shift 2
     measure "$name" "$python" -m "benchmarks.$module" --device cuda --json "$out/$name.json" "$@"
 }
-stage_2() { # NAME BATCH FLAGS...: three epochs of stage 2 over NCCL; the last one's speed counts
+stage_2() { # NAME BATCH FLAGS...: three epochs of stage 2, by the launcher; the last one's speed counts
     local name=$1 batch=$2
     shift 2
     SMPLER_DATASETS="$logs/toy" measure "$name" "$python" -m torch.distributed.run \

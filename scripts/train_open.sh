@@ -57,5 +57,5 @@ crops=${CROPS:-20000}
     --minutes="${MINUTES:-60}" --num_epochs=100000 --num_workers=2 --batch_size=32 --lr=2e-4 \
     --regressor_lr=0.1 --supervise=all --joint_criterion=l1 --w_3dj=200 --w_2dj=60 --w_betas=0.3 \
     --dropout=0.05 --lr_schedule=cosine --warmup_steps=100 --clip_grad=500 --ema=0.995 \
-    --auto_load=1 ${start[@]+"${start[@]}"}
+    --save_epochs=100000 --eval_epochs=5 --auto_load=1 ${start[@]+"${start[@]}"}
 "$python" -m scripts.release_weights "$folder/checkpoints/best.pt"

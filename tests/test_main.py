@@ -51,6 +51,8 @@ OTHER_VALUES = {
     "dropout": 0.2,
     "lr_schedule": "cosine",
     "ema": 0.9,
+    "minutes": 6.0,
+    "cache_features": 8,
     "on_bad_sample": "skip",
     "open_data": Path("other"),
     "amass": Path("other"),

@@ -53,7 +53,7 @@ class Precision:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move the tensors of a batch; names and other values stay."""
+    """Move the tensors of a batch; names stay, and lists of maps, which are on the device."""
     return {
         key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for key, value in batch.items()
@@ -154,6 +154,7 @@ def train_one_epoch(
         estimates = step(batch, learning_rate(number), check)
         number += 1
         after_step(number, losses, batch, estimates)
+        del batch, estimates  # what autograd keeps of this step would live through the next one
     losses.read()
     return number
 

@@ -47,7 +47,8 @@ class Evaluator:
             shard,
             batch_size=self.batch_size,
             num_workers=num_workers,
-            pin_memory=self.precision.device.type == "cuda",
+            # without loading processes, samples may be on the GPU already
+            pin_memory=self.precision.device.type == "cuda" and num_workers > 0,
             generator=torch.Generator(),  # leaves the global generator to training
             worker_init_fn=end_with_parent,
         )

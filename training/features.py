@@ -18,6 +18,7 @@ from smpler.datasets.mirroring import mirrored_batch
 from smpler.models.smpler import SMPLer
 from smpler.training.distributed import TrainSampler
 from smpler.training.engine import Batch, on_device
+from smpler.training.waiting.waits import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ BATCH_SIZE = 64
 """Crops that are encoded at a time."""
 LABELS = ("keypoints_2d", "keypoints_3d", "pose", "betas")
 FLAGS = ("has_smpl", "has_keypoints_2d", "has_keypoints_3d")
-ROOM = 0.9
+ROOM = 0.8
 """Share of the free memory that features may take."""
 
 
@@ -102,7 +103,7 @@ def encode_crops(
         title: what the progress bar shows.
 
     Raises:
-        ValueError: there is no room for the features.
+        ValueError: there is no room for the features, or crops are missing.
     """
     model.eval()
     kept: list[KeptMaps] = []
@@ -127,6 +128,8 @@ def encode_crops(
             given = batch.get(name, numbers)
             values += given.tolist() if isinstance(given, Tensor) else list(given)
         first += len(everyone)
+    if first != count:
+        raise ValueError(f"Of {count} crops, {first} came.")
     return EncodedCrops(kept, labels, names)
 
 
@@ -203,4 +206,5 @@ def reading(dataset: Dataset, count: int, num_workers: int) -> DataLoader:
         batch_sampler=crops_in_order(count),
         num_workers=num_workers,
         generator=torch.Generator(),  # leaves the global generator to training
+        worker_init_fn=end_with_parent,
     )

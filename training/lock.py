@@ -15,6 +15,7 @@ except ImportError:  # Windows
 from smpler.training.distributed import Processes
 from smpler.training.options import RunOptions
 from smpler.utils.files.text import parse_json
+from smpler.utils.files.whole import process_space
 from smpler.utils.paths import display
 
 NAME = "training.lock"
@@ -102,21 +103,23 @@ def _opened(path: Path) -> Generator[int, None, None]:
 
 
 def _identity(pid: int) -> dict:
-    return {"pid": pid, "host": socket.gethostname(), "started": _start_of(pid)}
+    place = {"host": socket.gethostname(), "space": process_space()}
+    return {"pid": pid, "started": _start_of(pid)} | place
 
 
 def _owner(content: bytes) -> dict | None:
     """Return what a lock says; None when it is empty or cut off, as its writer died."""
     try:
         owner = parse_json(content, NAME)
-        return {"pid": int(owner["pid"]), "host": owner["host"], "started": owner["started"]}
+        place = {"host": owner["host"], "space": owner.get("space", process_space())}
+        return {"pid": int(owner["pid"]), "started": owner["started"]} | place
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
-def _may_live(pid: int, host: str, started: str) -> bool:
+def _may_live(pid: int, started: str, host: str, space: str) -> bool:
     """Say whether a lock's process lives, as far as can be seen from this machine."""
-    if host != socket.gethostname() or os.name != "posix":
+    if (host, space) != (socket.gethostname(), process_space()) or os.name != "posix":
         return True
     try:
         os.kill(pid, 0)

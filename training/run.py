@@ -11,6 +11,7 @@ import torch
 
 from smpler.models.losses import SMPLLoss
 from smpler.models.smpler import SMPLer
+from smpler.models.weights.checkpoint import load_weights, read_checkpoint
 from smpler.training.assembly import (
     build_evaluator,
     build_model,
@@ -18,7 +19,7 @@ from smpler.training.assembly import (
     device_loader,
     prepare_model,
 )
-from smpler.training.distributed import Processes, SharedError
+from smpler.training.distributed import Processes, SharedError, TrainSampler
 from smpler.training.engine import Batch, Samples
 from smpler.training.evaluator import Evaluator
 from smpler.training.features import (
@@ -117,7 +118,7 @@ def train(
     draw = partial(draw_batch, faces=body.faces, color=options.mesh_color)
     if data.cache_features:
         dataset, evaluator, make_loader = processes.together(
-            lambda: on_features(model, dataset, evaluator, make_loader, options)
+            lambda: on_features(model, dataset, evaluator, make_loader, options, processes)
         )
         draw = None
     identity = run_identity(model, lineage, dataset, options)
@@ -151,26 +152,33 @@ def on_features(
     evaluator: Evaluator | None,
     make_loader: Callable[[Iterable[list[int]]], Iterable[Batch]] | None,
     options: RunOptions,
+    processes: Processes,
 ) -> tuple[EncodedCrops, Evaluator | None, EncodedBatches]:
     """Encode crops to train and to evaluate on, and freeze the backbone that has seen them.
 
     Returns:
         In place of the training set, the evaluator, and what makes batches.
     """
-    num_workers, seed = options.training.num_workers, options.training.seed
-    device, count = model.mean.device, min(len(dataset), options.data.cache_features or 0)
+    training, waits, device = options.training, processes.waits, processes.device
+    count = min(len(dataset), options.data.cache_features or 0)
+    TrainSampler(count, training.batch_size, processes, training.seed)  # raises for too few
+    last = options.folder / "checkpoints" / "last.pt"
+    if options.auto_load and last.is_file():  # what is continued was trained on its features
+        load_weights(model, read_checkpoint(last))
     model.backbone.requires_grad_(False)
     if make_loader is None:
-        batches = reading(dataset, count, num_workers)
+        batches = reading(dataset, count, training.num_workers)
     else:  # a GPU renders them
         batches = make_loader(crops_in_order(count))
+    batches = waits.each(batches, training.num_workers)
     crops = encode_crops(model, batches, count, device, "crops to train on")
     if evaluator is not None:
         whole = evaluator.dataset
         batches = reading(whole, len(whole), evaluator.num_workers)
+        batches = waits.each(batches, evaluator.num_workers)
         seen = encode_crops(model, batches, len(whole), device, "crops to evaluate on")
         evaluator = replace(evaluator, dataset=seen, num_workers=0)
-    return crops, evaluator, EncodedBatches(crops, seed)
+    return crops, evaluator, EncodedBatches(crops, training.seed)
 
 
 def run_identity(

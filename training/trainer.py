@@ -128,19 +128,20 @@ class Trainer:
             clear_parts(self.checkpoints)
             self.summary = Summary(self.folder, self.step, self.identity)
         self.schedule.start()
+        finished = self._is_finished
         if self._owes_evaluation:
-            self._finish_epoch()
-        while not self._is_finished:
+            self._finish_epoch(finished)
+        while not finished:
             self._train_epoch()
             if self.step == (self.epoch + 1) * self.sampler.batches_per_epoch:
                 self.epoch += 1  # otherwise the time was over before its end
-            self._finish_epoch()
+            finished = self._is_finished  # decided once: time goes on while it is saved
+            self._finish_epoch(finished)
         if self.summary:
             self.summary.close()
 
-    def _finish_epoch(self) -> None:
+    def _finish_epoch(self, last: bool) -> None:
         """Evaluate the epoch's weights if it is time to, and save them."""
-        last = self._is_finished
         metric = None
         if self.evaluate and (last or self.epoch % self.options.eval_epochs == 0):
             # the evaluation may fail, and the epoch must not be lost with it
@@ -169,7 +170,7 @@ class Trainer:
         with bar, waits.bounded():
             train_one_epoch(
                 self.take_step,
-                takewhile(lambda _: not self.schedule.is_over, batches),
+                takewhile(lambda _: not self.step or not self.schedule.is_over, batches),
                 self.processes.device,
                 self.schedule.learning_rate,
                 first_step=self.step,

@@ -257,6 +257,13 @@ def decay(text: str) -> float:
     return float(text)
 
 
+def dropout(text: str) -> float:
+    """Return a probability from 0, below 1."""
+    if not weight(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0, below 1")
+    return float(text)
+
+
 def share(text: str) -> float:
     """Return a number above 0, at most 1."""
     if not 0 < weight(text) <= 1:

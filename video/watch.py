@@ -253,4 +253,5 @@ def _is_chunk(chunk: Mapping[str, np.ndarray], number: int) -> bool:
     if misfit(chunk, {"frames": (CHUNK,), "times": (CHUNK,), "state_clock": (3,)} | rows):
         return False
     people = [len(chunk.get(f"state_{name}", ())) for name in STATE]
-    return int(chunk["state_clock"][1]) == CHUNK * (number + 1) - 1 and len(set(people)) == 1
+    last = CHUNK * (number + 1) - 1
+    return bool(chunk["state_clock"][1] == last) and len(set(people)) == 1

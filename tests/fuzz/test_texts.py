@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from smpler.datasets.tsv import TsvDataset, TsvWriter
-from smpler.utils.files.text import read_json, read_yaml
+from smpler.utils.files.text import read_json
+from smpler.utils.files.yaml_text import read_yaml
 from tests.fuzz.harness import EXAMPLES, Reader, check_by_examples
 from tests.support.tsv_data import jpeg, person_label, smooth_image
 

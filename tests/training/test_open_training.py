@@ -229,11 +229,19 @@ def test_a_contact_sheet_shows_the_first_samples(body, tmp_path):
     [
         ([], "either --out DIR or --contact_sheet"),
         (["--out=x"], "--num is None"),
-        (["--out=x", "--num=0"], "--num is 0"),
-        (["--contact_sheet=x.png"], "name it FILE.jpg"),
+        (["--out=x", "--num=0"], "'0' is not a whole number from 1"),
+        (["--contact_sheet=x.png"], "must end with .jpg"),
     ],
+    ids=["nothing", "how many", "none", "name"],
 )
-def test_mistakes_of_render_dataset_give_one_sentence(flags, message, capsys):
-    assert render_dataset.main(flags) == 2
+def test_mistakes_of_render_dataset_give_one_sentence(
+    flags, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = render_dataset.main(flags)
+    except SystemExit as stop:  # the parser's
+        code = stop.code
+    assert code == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and message in error[0], error

@@ -175,6 +175,17 @@ def test_a_checkpoint_of_the_optimiser_fits_both_kinds_of_steps():
     assert not plain.param_groups[0]["capturable"]
 
 
+def test_each_group_has_its_own_rate_also_where_it_is_a_tensor(monkeypatch):
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    groups = [{"params": [first], "factor": 1.0}, {"params": [second], "factor": 0.25}]
+    optimizer = optimizer_for(groups, lr=1.0, recorded=True)
+    step = Step(nn.ParameterList([first, second]), None, optimizer, Precision(CPU))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    step.set_rate(0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == rates, "they are other tensors"
+    assert [rate.item() for rate in rates] == pytest.approx([0.1, 0.025])
+
+
 @needs_gpu
 def test_on_a_gpu_the_losses_are_the_plain_ones(monkeypatch):
     device = torch.device("cuda")
@@ -185,6 +196,23 @@ def test_on_a_gpu_the_losses_are_the_plain_ones(monkeypatch):
     for number, (a, b) in enumerate(zip(plain[2], recorded[2], strict=True)):
         for name in a:
             assert b[name] == pytest.approx(a[name], rel=1e-3), (number, name)
+
+
+@needs_gpu
+def test_on_a_gpu_a_recording_that_fails_half_way_leaves_a_training_that_goes_on(monkeypatch):
+    device = torch.device("cuda")
+
+    def fails(work):
+        def half_done():
+            work()
+            return torch.nn.functional.dropout(torch.ones(3, device=device)).sum().item()
+
+        return record_cuda_graph(half_done)
+
+    model = tiny_model(monkeypatch)
+    rows = trained(model, fails, PLAIN_STEPS + 3, device)[2]
+    assert len({row["rotmat"] for row in rows}) == PLAIN_STEPS + 3
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 @needs_gpu

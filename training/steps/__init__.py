@@ -1,0 +1,1 @@
+"""What a training consists of: steps, optimiser, schedule, average of weights."""

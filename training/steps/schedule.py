@@ -47,7 +47,7 @@ class Schedule:
         warmup = min(1.0, (step + 1) / (options.warmup_steps + 1))
         if options.lr_schedule == "constant":
             return options.lr * warmup
-        share = step / self.num_steps
+        angle = math.pi * step / self.num_steps
         if options.minutes is not None:
-            share = max(share, min(self.elapsed_s / (60 * options.minutes), 1.0))
-        return options.lr * warmup * 0.5 * (1 + math.cos(math.pi * share))
+            angle = max(angle, math.pi * min(self.elapsed_s / (60 * options.minutes), 1.0))
+        return options.lr * warmup * 0.5 * (1 + math.cos(angle))

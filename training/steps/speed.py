@@ -45,7 +45,8 @@ class Speed:
             return None
         text = f"{self._since(step, *self._first_done):.1f} images/s"
         if self.device.type == "cuda":
-            text += f", at most {torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"
+            # reserved: a recorded step allocates nothing when it is played back
+            text += f", at most {torch.cuda.max_memory_reserved(self.device) / 2**30:.1f} GiB"
         return text
 
     def _since(self, step: int, before: int, then: float) -> float:

@@ -55,7 +55,7 @@ class Step:
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
         self.precision, self.clip_grad, self.supervise = precision, clip_grad, supervise
         self.average = average
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.parameters = list(model.parameters())
 
     def __call__(
         self, batch: Batch, learning_rate: float, check: Callable[[Terms], None]
@@ -124,6 +124,8 @@ class RecordedStep(Step):
         super().__init__(*arguments, **named)
         self._record = record
         self._plain_steps_left = PLAIN_STEPS
+        on_gpu = self.precision.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self.precision.device) if on_gpu else None
         self._batch: Batch | None = None  # where the recording reads its batch
         self._play: Callable[[], tuple[Tensor, list[Any]]] | None = None
         self._names: list[str] = []
@@ -153,13 +155,13 @@ class RecordedStep(Step):
         self, batch: Batch, learning_rate: float, check: Callable[[Terms], None]
     ) -> list[Any]:
         """Do a step on another stream than the default one, which cannot be recorded."""
-        if self.precision.device.type != "cuda":
+        if self._stream is None:
             return super().__call__(batch, learning_rate, check)
-        usual, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-        stream.wait_stream(usual)
-        with torch.cuda.stream(stream):
+        usual = torch.cuda.current_stream()
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
             estimates = super().__call__(batch, learning_rate, check)
-        usual.wait_stream(stream)
+        usual.wait_stream(self._stream)
         return estimates
 
     def _recorded(self) -> Callable[[], tuple[Tensor, list[Any]]] | None:
@@ -178,6 +180,7 @@ class RecordedStep(Step):
         terms, estimates = self.look(self._batch)
         self.learn(terms)
         if self.average is not None:
+            assert self.average.num_updates, "the first update copies, and would do so for ever"
             self.average.move(self.model)
         self._names = list(terms)
         return torch.stack([term.detach() for term in terms.values()]), estimates
@@ -189,10 +192,13 @@ def record_cuda_graph(work: Callable[[], Any]) -> Callable[[], Any]:
     Raises:
         RuntimeError: it waits for the GPU, or draws numbers in a way that cannot be recorded.
     """
-    graph = torch.cuda.CUDAGraph()
-    # of this thread alone: another one may be copying batches meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        results = work()
+    graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # of this thread alone: another one may be copying batches meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            results = work()
+    finally:
+        torch.cuda.set_stream(usual)  # a recording that fails leaves its own stream behind
 
     def play() -> Any:
         graph.replay()

@@ -35,6 +35,7 @@ GRACE_S = 2.0
 LOADER_LOST = ("DataLoader worker", "Pin memory thread exited")
 PEER_LOST = ("closed by peer", "reset by peer", "Broken pipe", "likely closed", "ncclRemoteError")
 PEER_LATE = ("imed out", "timeout")
+OF_GLOO = ("gloo", "caused pair closure")
 """What torch says when a loading process, or another one, has ended, or does not answer."""
 
 
@@ -115,7 +116,8 @@ class Waits:
                 f"A loading process was ended{f' ({how[1]})' if how else ''}, perhaps because the "
                 "memory or /dev/shm is full; use fewer by --num_workers."
             )
-        if self.world_size == 1 or not (isinstance(error, dist.DistError) or "gloo" in text):
+        of_torch = isinstance(error, dist.DistError) or any(words in text for words in OF_GLOO)
+        if self.world_size == 1 or not of_torch:
             return None
         ended = any(words in text for words in PEER_LOST)
         if not ended and not any(words in text for words in PEER_LATE):

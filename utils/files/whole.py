@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -131,11 +131,12 @@ def clear_parts(folder: Path) -> None:
     for path in folder.glob("*.part"):
         found = _PART.search(path.name)
         if found and found["machine"] == _machine() and not is_running(int(found["process"])):
-            remove(path)
+            with suppress(OSError):  # another user's
+                remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there and if one may."""
+    """Remove a file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -155,5 +156,13 @@ def is_running(process: int) -> bool:
     return True
 
 
+def process_space() -> str:
+    """Return a name of what numbers processes: containers on one machine count their own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except (OSError, ValueError):  # not Linux
+        return ""
+
+
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{socket.gethostname()}{process_space()}".encode()).hexdigest()[:8]

@@ -107,8 +107,9 @@ def test_branches_keep_less_than_three_fifths():
 
 @pytest.mark.slow
 def test_the_whole_model_keeps_less_than_three_fifths_of_the_published_formulation(tmp_path):
-    result = training.main(["--batch", "1", "--rounds", "1", "--json", str(tmp_path / "a.json")])
-    assert json.loads((tmp_path / "a.json").read_text()) == result
+    path = tmp_path / "a.json"
+    assert training.main(["--batch", "1", "--rounds", "1", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
     assert result["recompute_memory_ratio"] < 0.6, result
     assert result["throughput_ratio"] == result["baseline_ms"] / result["ours_ms"] > 0
 

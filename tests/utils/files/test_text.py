@@ -6,8 +6,9 @@ import time
 import pytest
 import yaml
 
-from smpler.utils.files import text
-from smpler.utils.files.text import one_line, parse_json, read_json, read_yaml, shown
+from smpler.utils.files import yaml_text
+from smpler.utils.files.text import one_line, parse_json, read_json, shown
+from smpler.utils.files.yaml_text import read_yaml
 
 VALUE = {"a": [1, -2.5, "ä\u2028", None, True, {"b": []}], "c": 10**18}
 
@@ -49,7 +50,7 @@ def test_broken_json_is_one_sentence(kind, tmp_path):
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
 def parser(request, monkeypatch):
     """The parser in C, which PyYAML may lack, and the one in Python."""
-    monkeypatch.setattr(text, "PARSER", getattr(yaml, request.param))
+    monkeypatch.setattr(yaml_text, "PARSER", getattr(yaml, request.param))
 
 
 def of_yaml(folder, data: bytes):

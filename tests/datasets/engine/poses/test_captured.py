@@ -87,9 +87,11 @@ def test_numbers_are_drawn_with_the_mean_and_spread_of_the_file(tmp_path):
     mean = numbers_of(0.1 * rng.standard_normal((1, 24, 3)))
     along = np.zeros((1, NUM_NUMBERS, 1))
     along[0, 3 * (JOINT["L_Hip"] - 1)] = along[0, 3 * (JOINT["R_Hip"] - 1)] = 6.0
-    floor, weight, rest = np.zeros(1, bool), np.ones(1), np.full((1, NUM_NUMBERS), 0.01)
+    group = {"mean": mean, "directions": along, "rest": np.full((1, NUM_NUMBERS), 0.01)}
+    groups = {name: np.concatenate([value, value]) for name, value in group.items()}
+    groups |= {"floor": np.array([False, True]), "weight": np.ones(2)}
     path = tmp_path / "statistics.npz"
-    np.savez(path, mean=mean, directions=along, rest=rest, floor=floor, weight=weight)
+    np.savez(path, **groups)
     numbers = numbers_of(CapturedPoses(path).draw(4000, rng))
     inside = np.abs(mean[0] - np.median(numbers, axis=0))
     assert np.quantile(inside, 0.9) < 0.3, "the mean; a few joints are at their limits"
