@@ -6,7 +6,7 @@ import time
 import pytest
 import yaml
 
-from smpler.utils.files import yaml_text
+from smpler.utils.files import text, yaml_text
 from smpler.utils.files.text import one_line, parse_json, read_json, shown
 from smpler.utils.files.yaml_text import read_yaml
 
