@@ -37,7 +37,7 @@ test: $(VENV)/.test ## run the default tests: no GPU, no network, no licensed fi
 
 test-slow: $(VENV)/.test ## run the slow ones: training end to end, timings, very large photos
 	$(BIN)/python -m pytest -m alone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow and not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not alone"
 
 test-smplx: $(VENV)/.smplx ## compare the body layer with smplx itself (its licence: research only)
 	$(BIN)/python -m pytest -m smplx -s

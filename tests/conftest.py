@@ -6,6 +6,11 @@ from smpler.utils.joints import SMPL_NAMES
 from tests.support import standin
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that are marked `first` before all others."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture(scope="session")
 def standin_arrays() -> dict[str, np.ndarray]:
     return standin.body()

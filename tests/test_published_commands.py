@@ -13,8 +13,7 @@ from scripts.make_toy_data import write_all
 from smpler.models.weights.checkpoint import read_checkpoint
 from smpler.utils.paths import ROOT
 
-# one group: two workers would both train the stages that the tests share
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published commands")]
+pytestmark = [pytest.mark.slow, pytest.mark.first]
 
 NUM_SAMPLES = 5  # of each toy set: neither 2 nor 3 divides it
 LAUNCH = "python -m torch.distributed.launch --nproc_per_node={processes} --use_env main.py "
