@@ -15,7 +15,7 @@ except ImportError:  # Windows
 from smpler.training.distributed import Processes
 from smpler.training.options import RunOptions
 from smpler.utils.files.text import parse_json
-from smpler.utils.files.whole import process_space
+from smpler.utils.files.whole import is_running, process_space
 from smpler.utils.paths import display
 
 NAME = "training.lock"
@@ -119,15 +119,9 @@ def _owner(content: bytes) -> dict | None:
 
 def _may_live(pid: int, started: str, host: str, space: str) -> bool:
     """Say whether a lock's process lives, as far as can be seen from this machine."""
-    if (host, space) != (socket.gethostname(), process_space()) or os.name != "posix":
+    if (host, space) != (socket.gethostname(), process_space()):
         return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        pass
-    return started == _start_of(pid)
+    return is_running(pid) and started == _start_of(pid)
 
 
 def _start_of(pid: int) -> str:
