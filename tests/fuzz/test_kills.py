@@ -21,7 +21,7 @@ from smpler.video.reader import open_video
 from smpler.video.track_result import save_tracks
 from tests.fuzz.faults import Files, files_of, full_disks, kills, lay
 from tests.support.clips import walking_track
-from tests.support.results import person_arrays
+from tests.support.results import made_person, person_arrays
 
 Write = Callable[[Path, int], object]
 """Writes version 0 or 1 into a folder."""
@@ -29,44 +29,10 @@ Write = Callable[[Path, int], object]
 
 def person(number: int, version: int) -> PersonResult:
     arrays = {key: value for key, value in person_arrays(version).items() if value.ndim}
-    rng = np.random.default_rng(version)
-    return PersonResult(
-        schema="smpler-person/2",
-        version="0",
-        image="photo.png",
-        image_size=arrays["image_size"],
-        person=number,
-        box=np.array([1.0, 2.0, 3.0, 4.0]),
-        box_source="given",
-        box_score=1.0,
-        quality=0.7,
-        fit="applied",
-        fit_residual=4.5,
-        crop=np.array([0, 0, 10, 10]),
-        body="open",
-        body_sha256="0" * 64,
-        weights="initial parameters",
-        weights_sha256="",
-        pose=rng.normal(size=72),
-        rotmat=rng.normal(size=(24, 3, 3)),
-        betas=rng.normal(size=10),
-        cam=np.array([1.0, 0.0, 0.0]),
-        focal_length=50.0,
-        focal_length_source="diagonal",
-        principal_point=np.array([20.0, 15.0]),
-        translation=arrays["translation"],
-        vertices=arrays["vertices"],
-        faces=arrays["faces"],
-        joints_3d=arrays["joints_3d"],
-        joints_2d=rng.normal(size=(24, 2)),
-        joints_confidence=rng.uniform(size=24),
-        joints_std=None,
-        joint_names=("a",) * 24,
-        keypoints_3d=None,
-        keypoints_2d=None,
-        keypoints_confidence=rng.uniform(size=14),
-        keypoint_names=("b",) * 14,
-    )
+    fields = ("image_size", "translation", "vertices", "faces", "joints_3d")
+    changes = {name: arrays[name] for name in fields}
+    absent = dict.fromkeys(("joints_std", "keypoints_3d", "keypoints_2d"))
+    return made_person(version, image="photo.png", person=number, **changes, **absent)
 
 
 def photo_results(folder: Path, version: int) -> None:

@@ -16,7 +16,6 @@ from smpler.utils.export import (
     CAMERA_TO_Y_UP,
     MESH_FIELDS,
     NOT_WRITTEN,
-    SCHEMA,
     PersonResult,
     place_person,
     save_json,
@@ -28,6 +27,7 @@ from smpler.utils.export import (
 from smpler.utils.image import read_image
 from smpler.utils.joints import SMPL_NAMES
 from smpler.utils.paths import ROOT
+from tests.support.results import made_person
 from tests.utils.files.test_meshes import content_of, linear_to_srgb
 from tests.utils.files.test_skinned import SkinnedFile
 from tests.utils.test_rig import BETAS, pose_by_layer, some_pose
@@ -37,45 +37,8 @@ KEYS = [field.name for field in fields(PersonResult) if field.name not in NOT_WR
 
 @pytest.fixture
 def person() -> PersonResult:
-    """A triangle whose corners tell the axes apart: right, up and near in the camera's frame."""
-    rng = np.random.default_rng(0)
-    return PersonResult(
-        schema=SCHEMA,
-        version="0",
-        image="a.jpg",
-        image_size=np.array([640, 480]),
-        person=0,
-        box=np.array([1.0, 2.0, 3.0, 4.0]),
-        box_source="given",
-        box_score=1.0,
-        quality=0.7,
-        fit="applied",
-        fit_residual=4.5,
-        crop=np.array([0, 0, 10, 10]),
-        body="open",
-        body_sha256="0" * 64,
-        weights="initial parameters",
-        weights_sha256="",
-        pose=rng.normal(size=72),
-        rotmat=rng.normal(size=(24, 3, 3)),
-        betas=rng.normal(size=10),
-        cam=np.array([1.0, 0.0, 0.0]),
-        focal_length=800.0,
-        focal_length_source="diagonal",
-        principal_point=np.array([320.0, 240.0]),
-        translation=np.array([0.0, 0.0, 5.0]),
-        vertices=np.array([[0.5, 0.0, 0.0], [0.0, -0.7, 0.0], [0.0, 0.0, -0.3]]),
-        faces=np.array([[0, 1, 2]]),
-        joints_3d=rng.normal(size=(24, 3)),
-        joints_2d=rng.normal(size=(24, 2)),
-        joints_confidence=rng.uniform(size=24),
-        joints_std=rng.uniform(size=24),
-        joint_names=("a",) * 24,
-        keypoints_3d=rng.normal(size=(14, 3)),
-        keypoints_2d=rng.normal(size=(14, 2)),
-        keypoints_confidence=rng.uniform(size=14),
-        keypoint_names=("b",) * 14,
-    )
+    """As a model gives it, of a triangle."""
+    return made_person()
 
 
 def as_the_body(person: PersonResult, number: int, place: tuple) -> PersonResult:
