@@ -49,8 +49,10 @@ features() { # a short training on cached features, and what each stage gained
 }
 
 benchmark training_128 training --batch 128 --bf16 --channels_last --rounds 8
-measure recorded "$python" -m pytest -q -p no:cacheprovider tests/training/test_step.py
+measure recorded "$python" -m pytest -q -p no:cacheprovider tests/training/test_step.py \
+    tests/datasets/engine/test_gpu_stream.py
 benchmark engine data_engine --batch 128 --num_workers "$workers"
+benchmark engine_256 data_engine --batch 256 --num_workers "$workers"
 measure features features
 measure toy "$python" -m scripts.make_toy_data --out "$logs/toy" --num 512
 for batch in 100 256; do

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smpler.datasets.engine.gpu_stream import SyntheticBatches, draw_scenes
-from smpler.datasets.engine.render.scene_batch import SceneBatch
+from smpler.datasets.engine.gpu_stream import SyntheticBatches, draw_scenes, one_ahead
+from smpler.datasets.engine.render.scene_batch import PackedScenes
 from smpler.datasets.engine.stream import SyntheticSamples
 from smpler.datasets.mirroring import mirrored_batch
 
@@ -64,14 +64,17 @@ class DeviceBatches:
             pin_memory=self.batches.device.type == "cuda",
             worker_init_fn=self.worker_init_fn,
         )
-        for size, indices, scenes in loader:
-            rendered = self.batches.render(indices, scenes)
+        for size, rendered in one_ahead(self._rendered, loader, self.batches.device):
             if self.pool is None:
                 yield rendered
                 continue
             self.pool.add(rendered)
-            again = self.pool.draw(size - len(indices))
+            again = self.pool.draw(size - len(rendered["key"]))
             yield {name: torch.cat([rendered[name], value]) for name, value in again.items()}
+
+    def _rendered(self, drawn: tuple[int, list[int], PackedScenes]) -> tuple[int, dict]:
+        size, indices, scenes = drawn
+        return size, self.batches.render(indices, scenes)
 
 
 class _Scenes(Dataset):
@@ -87,7 +90,7 @@ class _Scenes(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[int, list[int], SceneBatch]:
+    def __getitem__(self, number: int) -> tuple[int, list[int], PackedScenes]:
         size, indices = self.batches[number]
         return size, indices, draw_scenes(self.stream, indices)
 

@@ -11,13 +11,15 @@ column j has its centre at (j + 0.5, i + 0.5). Faces wind counter-clockwise seen
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-_CHUNK = {"cpu": 2**18, "cuda": 2**22}
+_CHUNK = {"cpu": 2**18, "cuda": 2**23}
 """Pixels, rows or triangles at a time: as many as fit a CPU's cache or keep a GPU busy."""
 _NOTHING = torch.iinfo(torch.int64).max
 """The key of an empty pixel: behind every depth, and its lower half is a 32-bit -1."""
@@ -33,6 +35,11 @@ class Fragments:
     """Weights of the face's three corners: in [0, 1], sum 1; all 0 where there is nothing."""
     depth: Float[Tensor, "b h w"]
     """In the unit of the vertices' depth; infinite where there is nothing."""
+
+    @cached_property
+    def covered(self) -> Int64[Tensor, "p"]:
+        """The pixels that see a face, as numbers of all pixels of the batch."""
+        return (self.face_index.flatten() >= 0).nonzero()[:, 0]
 
 
 @torch.no_grad()
@@ -106,16 +113,16 @@ def rasterize_packed(
         accept: tells where such faces are solid.
     """
     exact = _linear_in_image(vertices.double(), perspective)
-    triangles = _Triangles(vertices, exact, faces, item, two_sided, perspective)
+    if two_sided is None:
+        two_sided = torch.zeros_like(item, dtype=torch.bool)
+    sides = zip(exact.T, shape[:0:-1], strict=False)  # x and width, y and height
+    centers = torch.stack([_first_center(x, side).int() for x, side in sides], dim=1)
+    given = vertices, exact, centers, faces, item, two_sided, perspective, tested, accept
+    triangles = _Triangles(*given)
     chunk = _CHUNK.get(vertices.device.type, _CHUNK["cpu"])
     nearest = torch.full((math.prod(shape),), _NOTHING, device=vertices.device)
-    whole = torch.arange(len(faces), device=vertices.device)
-    groups = [(whole, None)]
-    if tested is not None:
-        groups = [(whole[~tested], None), (whole[tested], accept)]
-    for group, test in groups:
-        for face in group.split(chunk):
-            triangles.keep_nearest(nearest, face, shape[1:], chunk, test)
+    for start in range(0, len(faces), chunk):
+        triangles.keep_nearest(nearest, slice(start, start + chunk), shape[1:], chunk)
     return triangles.locate(nearest, shape, chunk)
 
 
@@ -126,35 +133,44 @@ class _Triangles:
     vertices: Float[Tensor, "v 3"]
     exact: Float64[Tensor, "v 3"]
     """The vertices as `_linear_in_image` gives them."""
+    centers: Int[Tensor, "v 2"]
+    """The first column, and row, whose centre lies at a vertex or after it."""
     faces: Int64[Tensor, "f 3"]
     item: Int64[Tensor, "f"]
-    two_sided: Bool[Tensor, "f"] | None
+    two_sided: Bool[Tensor, "f"]
     perspective: bool
+    tested: Bool[Tensor, "f"] | None
+    accept: Accept | None
 
     def keep_nearest(
-        self,
-        nearest: Int64[Tensor, "p"],
-        face: Int64[Tensor, "n"],
-        size: tuple[int, int],
-        chunk: int,
-        accept: Accept | None,
+        self, nearest: Int64[Tensor, "p"], some: slice, size: tuple[int, int], chunk: int
     ) -> None:
-        """Lower the keys of the pixels that these triangles cover."""
+        """Lower the keys of the pixels that some of the triangles cover."""
         height, width = size
+        centers = self.centers[self.faces[some]]  # (n, 3, 2)
+        first, count = centers.amin(1), centers.amax(1) - centers.amin(1)
+        chosen = (count > 0).all(1).nonzero()[:, 0]
+        face = chosen + some.start
         corners = self.exact[self.faces[face]]
-        two_sided = None if self.two_sided is None else self.two_sided[face]
-        seen = _may_cover(corners, height, width, two_sided).nonzero()[:, 0]
-        corners, face = corners[seen], face[seen]
-        row_offset = self.item[face] * height
-        for part in _parts(_row_range(corners, height)[1], chunk):
-            rows = _cut_into_rows(corners[part], face[part], row_offset[part], height, width)
-            for piece in _parts(rows.num_pixels, chunk):
-                pixel, key = rows.candidates(piece)
-                if accept is not None:
-                    number = key.bitwise_and(0xFFFFFFFF)
-                    solid = accept(number, self.weights(number, pixel, size)[0])
-                    pixel, key = pixel[solid], key[solid]
+        count = torch.where(_are_shown(corners, self.two_sided[face]), count[chosen, 1], 0).long()
+        crossed = torch.stack([first[chosen, 1].long(), count, self.item[face] * height], dim=1)
+        for part, num_rows in _parts(count, chunk):
+            rows = _cut_into_rows(corners[part], face[part], crossed[part], num_rows, width)
+            for piece, num_pixels in _parts(rows.num_pixels, chunk):
+                pixel, key = rows.candidates(piece, num_pixels)
+                key = self._without_holes(pixel, key, size)
                 nearest.scatter_reduce_(0, pixel, key, "amin")
+
+    def _without_holes(
+        self, pixel: Int64[Tensor, "n"], key: Int64[Tensor, "n"], size: tuple[int, int]
+    ) -> Int64[Tensor, "n"]:
+        """Empty the keys of pixels at which a face has a hole."""
+        if self.tested is None or self.accept is None:
+            return key
+        asked = self.tested[key.bitwise_and(0xFFFFFFFF)].nonzero()[:, 0]
+        face = key[asked].bitwise_and(0xFFFFFFFF)
+        solid = self.accept(face, self.weights(face, pixel[asked], size)[0])
+        return key.index_copy(0, asked, torch.where(solid, key[asked], _NOTHING))
 
     def weights(
         self, face: Int64[Tensor, "n"], pixel: Int64[Tensor, "n"], size: tuple[int, int]
@@ -176,11 +192,10 @@ class _Triangles:
         face_index = nearest.bitwise_left_shift_(32).bitwise_right_shift_(32)
         barycentric = self.vertices.new_zeros(len(face_index), 3)
         depth = self.vertices.new_full((len(face_index),), torch.inf)
-        for start in range(0, len(face_index), chunk):
-            pixel = (face_index[start : start + chunk] >= 0).nonzero()[:, 0] + start
-            weights = self.weights(face_index[pixel], pixel, shape[1:])
-            barycentric[pixel], depth[pixel] = weights
-        return Fragments(face_index.view(shape), barycentric.view(*shape, 3), depth.view(shape))
+        seen = Fragments(face_index.view(shape), barycentric.view(*shape, 3), depth.view(shape))
+        for pixel in seen.covered.split(chunk):
+            barycentric[pixel], depth[pixel] = self.weights(face_index[pixel], pixel, shape[1:])
+        return seen
 
 
 def interpolate(
@@ -189,7 +204,7 @@ def interpolate(
     """Interpolate the vertices' attributes at every pixel; 0 where there is nothing."""
     num_vertices, channels = attributes.shape[1:]
     face_index, barycentric = fragments.face_index.flatten(), fragments.barycentric.flatten(0, 2)
-    pixel = (face_index >= 0).nonzero()[:, 0]
+    pixel = fragments.covered
     item = pixel // fragments.face_index[0].numel()
     corners = faces.long()[face_index[pixel]] + item[:, None] * num_vertices
     seen = attributes.new_zeros(len(pixel), channels)
@@ -210,34 +225,19 @@ def _linear_in_image(vertices: Float64[Tensor, "v 3"], perspective: bool) -> Flo
     return torch.cat([places, depth], dim=1)
 
 
-def _may_cover(
-    corners: Float64[Tensor, "n 3 3"],
-    height: int,
-    width: int,
-    two_sided: Bool[Tensor, "n"] | None,
+def _are_shown(
+    corners: Float64[Tensor, "n 3 3"], two_sided: Bool[Tensor, "n"]
 ) -> Bool[Tensor, "n"]:
-    """Say which triangles face the camera and have a pixel centre within their bounding box."""
-    x, y, _ = corners.unbind(-1)
+    """Say which triangles face the camera, or may be seen from behind, and are finite."""
+    x, y, z = corners.unbind(-1)
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
-    facing = area < 0  # y points down: counter-clockwise is negative
-    if two_sided is not None:
-        facing = facing | (two_sided & (area > 0))
-    columns = _first_center(x.amax(1), width) - _first_center(x.amin(1), width)
-    rows = _row_range(corners, height)[1]
-    return facing & area.isfinite() & corners.isfinite().all((1, 2)) & (columns > 0) & (rows > 0)
+    facing = (area < 0) | (two_sided & (area > 0))  # y points down: counter-clockwise is negative
+    return facing & area.isfinite() & z.sum(1).isfinite()
 
 
 def _first_center(place: Float64[Tensor, "n"], size: int) -> Int64[Tensor, "n"]:
     """Index of the first of `size` pixels whose centre is at this place or after it."""
     return (place - 0.5).ceil().nan_to_num(0).clamp(0, size).long()
-
-
-def _row_range(
-    corners: Float64[Tensor, "n 3 3"], height: int
-) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"]]:
-    """Return the first pixel row whose centre the triangle crosses, and the number of rows."""
-    first = _first_center(corners[..., 1].amin(1), height)
-    return first, _first_center(corners[..., 1].amax(1), height) - first
 
 
 @dataclass(frozen=True)
@@ -253,12 +253,12 @@ class _Rows:
     slope: Float[Tensor, "n"]
     """Growth of depth from pixel to pixel."""
 
-    def candidates(self, piece: slice) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
-        """Return the pixels that some of these rows cover, and the key of each.
+    def candidates(self, piece: slice, total: int) -> tuple[Int64[Tensor, "m"], Int64[Tensor, "m"]]:
+        """Return the `total` pixels that some of these rows cover, and the key of each.
 
         A key holds depth in its upper half and the face index in its lower: the smallest wins.
         """
-        row, offset = expand_counts(self.num_pixels[piece])
+        row, offset = expand_counts(self.num_pixels[piece], total)
         depth = self.depth[piece][row] + self.slope[piece][row] * offset
         bits = (depth + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
         bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # ordered as the floats are
@@ -269,46 +269,45 @@ class _Rows:
 def _cut_into_rows(
     corners: Float64[Tensor, "n 3 3"],
     face: Int64[Tensor, "n"],
-    row_offset: Int64[Tensor, "n"],
-    height: int,
+    rows: Int64[Tensor, "n 3"],
+    total: int,
     width: int,
 ) -> _Rows:
-    """Cut triangles into rows of pixels whose centres lie inside."""
-    first_row, num_rows = _row_range(corners, height)
-    owner, offset = expand_counts(num_rows)
+    """Cut triangles into `total` rows of pixels whose centres lie inside.
+
+    Args:
+        rows: the first row that a triangle crosses, how many it crosses, and the rows of all items
+            before its own.
+    """
+    first_row, num_rows, row_offset = rows.unbind(1)
+    owner, offset = expand_counts(num_rows, total)
     row = first_row[owner] + offset
     y = row.double() + 0.5
     by_height = corners[..., 1].argsort(dim=1)
-    corners = corners.gather(1, by_height[..., None].expand_as(corners))[owner]
-    top, middle, bottom = corners.unbind(1)
-    long_edge = _crossing(top, bottom, y)
-    short_edge = torch.where(
-        y < middle[:, 1], _crossing(top, middle, y), _crossing(middle, bottom, y)
-    )
+    corners = corners.gather(1, by_height[..., None].expand_as(corners))
+    # What a row needs of its triangle, (10, n): then (10, rows).
+    given = torch.stack([*corners.flatten(1).T[:5], *_slopes(corners)])[:, owner]
+    x0, y0, z0, x1, y1, long, upper, lower, slope_x, slope_y = given
+    long_edge = x0 + (y - y0) * long
+    short_edge = torch.where(y < y1, x0 + (y - y0) * upper, x1 + (y - y1) * lower)
     left = _first_center(torch.minimum(long_edge, short_edge), width)
     right = _first_center(torch.maximum(long_edge, short_edge), width)
-    depth, slope = _depth_along_row(corners, left.double() + 0.5, y)
+    depth = z0 + slope_x * (left.double() + 0.5 - x0) + slope_y * (y - y0)
     first_pixel = (row_offset[owner] + row) * width + left
-    return _Rows(face[owner], first_pixel, right - left, depth.float(), slope.float())
+    return _Rows(face[owner], first_pixel, right - left, depth.float(), slope_x.float())
 
 
-def _crossing(
-    upper: Float64[Tensor, "n 3"], lower: Float64[Tensor, "n 3"], y: Float64[Tensor, "n"]
-) -> Float64[Tensor, "n"]:
-    """The x at which an edge crosses a height: the same bits in both triangles that share it."""
-    (x0, y0, _), (x1, y1, _) = upper.unbind(1), lower.unbind(1)
-    return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+def _slopes(corners: Float64[Tensor, "n 3 3"]) -> list[Float64[Tensor, "n"]]:
+    """Return how x grows with y along three edges, and how depth grows with x and with y.
 
-
-def _depth_along_row(
-    corners: Float64[Tensor, "n 3 3"], x: Float64[Tensor, "n"], y: Float64[Tensor, "n"]
-) -> tuple[Float64[Tensor, "n"], Float64[Tensor, "n"]]:
-    """Depth of each triangle's plane at a point, and its growth with x."""
+    Corners are sorted by y, and edges go from the upper to the lower one, so that both triangles
+    that share an edge get the same bits: first the longest, then the upper and the lower one.
+    """
+    (x0, y0, _), (x1, y1, _), (x2, y2, _) = corners.permute(1, 2, 0)
+    edges = [(x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)]
     (x1, y1, z1), (x2, y2, z2) = (corners[:, 1:] - corners[:, :1]).permute(1, 2, 0)
     area = x1 * y2 - x2 * y1
-    slope_x, slope_y = (z1 * y2 - z2 * y1) / area, (x1 * z2 - x2 * z1) / area
-    x0, y0, z0 = corners[:, 0].unbind(1)
-    return z0 + slope_x * (x - x0) + slope_y * (y - y0), slope_x
+    return [*edges, (z1 * y2 - z2 * y1) / area, (x1 * z2 - x2 * z1) / area]
 
 
 def _barycentric(
@@ -321,24 +320,28 @@ def _barycentric(
     return (weights / weights.sum(1, keepdim=True)).to(point)
 
 
-def expand_counts(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+def expand_counts(
+    counts: Int[Tensor, "n"], total: int | None = None
+) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
     """List the members of groups: each one's group, and its number within the group.
 
-    Counts (2, 0, 3) give groups (0, 0, 2, 2, 2) and numbers (0, 1, 0, 1, 2).
+    Counts (2, 0, 3) give groups (0, 0, 2, 2, 2) and numbers (0, 1, 0, 1, 2). A GPU is asked for
+    their sum, unless it is given as `total`.
     """
     ends = counts.cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
+    total = int(counts.sum()) if total is None else total
     group = torch.arange(len(counts), device=counts.device)
     group = group.repeat_interleave(counts, output_size=total)
     return group, torch.arange(total, device=counts.device) - (ends - counts)[group]
 
 
-def _parts(counts: Int64[Tensor, "n"], limit: int) -> Iterator[slice]:
-    """Cut a list of groups into parts of about `limit` members; one huge group stays whole."""
+def _parts(counts: Int64[Tensor, "n"], limit: int) -> Iterator[tuple[slice, int]]:
+    """Cut groups into parts of about `limit` members, or of one group; yield place and size."""
     ends = counts.cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
-    limits = torch.arange(limit, max(total, limit), limit, device=counts.device)
-    cuts = [0, *torch.searchsorted(ends, limits).tolist(), len(counts)]
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    cuts, total = [[0, 0]], int(counts.sum())  # groups and members before each cut
+    if total > limit:
+        place = torch.searchsorted(ends, torch.arange(limit, total, limit, device=ends.device))
+        cuts += torch.stack([place, F.pad(ends, (1, 0))[place]], dim=1).tolist()
+    for (start, before), (stop, after) in pairwise([*cuts, [len(counts), total]]):
         if stop > start:
-            yield slice(start, stop)
+            yield slice(start, stop), after - before

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from smpler.datasets.engine.framing import in_photo, project
+from smpler.datasets.engine.render.constants import Constant
 from smpler.datasets.engine.render.result import RenderedBatch
 from smpler.datasets.engine.render.scene_batch import SceneBatch
 from smpler.utils.image import CROP_SIZE
@@ -27,6 +28,7 @@ SAME_FOR_ALL = {
     "gender": 0,
 }
 """Labels that do not differ among samples; the open body has no gender."""
+_KEYPOINTS = Constant(KEYPOINTS_FROM_H36M)
 
 
 class JointRegressor:
@@ -87,10 +89,10 @@ def keypoints(
     joints: Float[Tensor, "b 17 3"], scenes: SceneBatch
 ) -> tuple[Float[Tensor, "b 14 3"], Float[Tensor, "b 14 4"]]:
     """Return the subjects' keypoints in the crop and in space, each with its confidence."""
-    points = joints[:, list(KEYPOINTS_FROM_H36M)]
+    points = joints[:, _KEYPOINTS.on(joints.device)]
     places = project(points, scenes["focal"][:, :1, None], scenes["center"][:, None])
     seen = _in_photo(places, scenes)[..., None]
-    centered = points - joints[:, [H36M_PELVIS]]
+    centered = points - joints[:, H36M_PELVIS, None]
     return (
         torch.cat([places / CROP_SIZE * 2 - 1, seen], dim=2),
         torch.cat([centered, torch.ones_like(centered[..., :1])], dim=2),

@@ -1,11 +1,16 @@
-"""Scenes as one batch of arrays: what the processes that draw them send to the device."""
+"""Scenes as one batch of arrays, and these as one block that goes to the device."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
+from smpler.datasets.engine.people import People
 from smpler.datasets.engine.photo import Photo, blur_kernel
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.surfaces import WIDEST_FOCAL
@@ -33,9 +38,85 @@ SceneBatch = dict[str, Tensor]
 | noise_offset, quality | (b, 2) int64, (b,) int64 | as in `smpler.datasets.engine.photo.Photo` |
 | names of OF_FRAMING | (b, ...) | as in `smpler.datasets.engine.framing.Framing` |
 | pose, subject_betas | (b, 72), (b, 10) | labels |
+| index | (b,) int64 | number in a stream, where `draw_scenes` drew it |
 
 All others are float32.
 """
+
+ALIGNMENT = 16
+"""Bytes; each array of a block begins at a multiple of it."""
+
+
+class MeshSizes(NamedTuple):
+    """How large the mesh of all actors of a batch is; a GPU need not be asked for it."""
+
+    num_vertices: int
+    num_faces: int
+    num_drawn: int
+    """Faces without those of bodies that clothes hide."""
+
+
+class _Place(NamedTuple):
+    """An array within a block."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    """Byte at which it begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedScenes:
+    """A batch of scenes as one block of bytes.
+
+    As such it goes from the process that draws it to the device: one shared block, one copy.
+    """
+
+    block: UInt8[Tensor, "n"]
+    places: Mapping[str, _Place]
+    sizes: MeshSizes
+
+    @classmethod
+    def of(cls, scenes: SceneBatch, sizes: MeshSizes) -> "PackedScenes":
+        """Copy the arrays of a batch on the CPU into one block."""
+        places, end = {}, 0
+        for name, x in scenes.items():
+            places[name] = _Place(x.dtype, tuple(x.shape), end)
+            end += math.ceil(x.nbytes / ALIGNMENT) * ALIGNMENT
+        packed = cls(torch.zeros(end, dtype=torch.uint8), places, sizes)
+        for name, view in packed.arrays().items():
+            view.copy_(scenes[name])
+        return packed
+
+    def arrays(self) -> SceneBatch:
+        """Return the arrays; they share the block's memory."""
+        return {
+            name: self.block[start : start + math.prod(shape) * dtype.itemsize]
+            .view(dtype)
+            .view(shape)
+            for name, (dtype, shape, start) in self.places.items()
+        }
+
+    def pin_memory(self) -> "PackedScenes":
+        """Return it in memory from which a GPU copies while the CPU goes on."""
+        return replace(self, block=self.block.pin_memory())
+
+    def to(self, device: torch.device) -> "PackedScenes":
+        """Return it on a device; from pinned memory, it may still be on its way there."""
+        return replace(self, block=self.block.to(device, non_blocking=True))
+
+
+def mesh_sizes(scenes: Sequence[Scene], people: People) -> MeshSizes:
+    """Return the sizes of the mesh that all actors of some scenes are."""
+    hidden_faces = np.asarray(people.hidden_faces)
+    num_vertices = num_faces = num_hidden = 0
+    for actor in (actor for scene in scenes for actor in scene.actors):
+        for part in actor.parts:
+            layer = people.layers.table[part.layer]
+            num_vertices, num_faces = num_vertices + layer.num_vertices, num_faces + layer.num_faces
+            if part.layer == 0:  # the body
+                num_hidden += int(hidden_faces[list(actor.hiding)].any(axis=0).sum())
+    return MeshSizes(num_vertices, num_faces, num_faces - num_hidden)
 
 
 def pack_scenes(scenes: Sequence[Scene], num_garments: int) -> SceneBatch:

@@ -12,6 +12,7 @@ from smpler.datasets.engine.photo import (
     SHOULDER,
     SUBJECT_PART,
 )
+from smpler.datasets.engine.render.constants import Constant
 from smpler.datasets.engine.render.scene_batch import SceneBatch
 from smpler.datasets.engine.surfaces import LUMINANCE
 
@@ -43,6 +44,9 @@ TO_YCC = np.array(
 )
 """From RGB to JFIF's Y, Cb, Cr; the last two about 128."""
 
+_LUMINANCE, _QUANTA, _COSINES = Constant(LUMINANCE), Constant(QUANTA.astype(int)), Constant(COSINES)
+_TO_YCC, _FROM_YCC = Constant(TO_YCC), Constant(torch.linalg.inv(torch.tensor(TO_YCC).float()))
+
 
 def develop(
     light: Float[Tensor, "b s s 3"],
@@ -59,7 +63,7 @@ def develop(
         bank: of `smpler.datasets.engine.photo.noise_bank`.
     """
     image = _blur(light.permute(0, 3, 1, 2), photos["blur"])
-    luminance = torch.einsum("bchw,c->bhw", image, torch.from_numpy(LUMINANCE).to(image))
+    luminance = torch.einsum("bchw,c->bhw", image, _LUMINANCE.like(image))
     root = luminance.clamp(min=0).sqrt()
     covered = mask.sum(dim=(1, 2))
     subject = (root * mask).sum(dim=(1, 2)) / covered.clamp(min=1e-6)
@@ -81,7 +85,7 @@ def _blur(
     image: Float[Tensor, "b 3 s s"], kernels: Float[Tensor, "b 2 n"]
 ) -> Float[Tensor, "b 3 s s"]:
     """Blur along x and y: every plane of the batch is a channel (b * 3) with its own kernels."""
-    kernels = kernels.repeat_interleave(3, dim=0)  # (b, 2, n) -> (b * 3, 2, n)
+    kernels = kernels[:, None].expand(-1, 3, -1, -1).flatten(0, 1)  # (b, 2, n) -> (b * 3, 2, n)
     planes, size = image.flatten(0, 1)[None], image.shape[-1]  # (1, b * 3, s, s)
     padded = F.pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
     padded = F.conv2d(padded, kernels[:, 0, None, None, :], groups=len(kernels))
@@ -102,7 +106,7 @@ def quanta(quality: Int[Tensor, "b"]) -> Float[Tensor, "b 3 8 8"]:
     """Return the quantisation steps at qualities of 1 to 100, scaled as in libjpeg."""
     quality = quality[:, None, None, None]
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    steps = (torch.from_numpy(QUANTA).long().to(quality.device) * percent + 50) // 100
+    steps = (_QUANTA.like(quality) * percent + 50) // 100
     return steps.clamp(1, 255).float()
 
 
@@ -111,22 +115,22 @@ def jpeg(image: Float[Tensor, "b 3 s s"], quality: Int[Tensor, "b"]) -> Float[Te
 
     The side must be a multiple of 16.
     """
-    matrix = torch.from_numpy(TO_YCC).to(image)
     steps = quanta(quality)
-    planes = torch.einsum("kc,bchw->bkhw", matrix, image)
+    planes = torch.einsum("kc,bchw->bkhw", _TO_YCC.like(image), image)
     luma = _through_blocks(planes[:, :1].round() - 128, steps[:, :1]) + 128
     colors = F.avg_pool2d(planes[:, 1:], 2).round()
     colors = _through_blocks(colors, steps[:, 1:]).round()
     colors = F.interpolate(colors, scale_factor=2, mode="bilinear", align_corners=False).round()
     planes = torch.cat([luma.round().clamp(0, 255), colors], dim=1)
-    return torch.einsum("ck,bkhw->bchw", torch.linalg.inv(matrix), planes).round().clamp(0, 255)
+    image = torch.einsum("ck,bkhw->bchw", _FROM_YCC.like(image), planes)
+    return image.round().clamp(0, 255)
 
 
 def _through_blocks(
     planes: Float[Tensor, "b k h w"], steps: Float[Tensor, "b k 8 8"]
 ) -> Float[Tensor, "b k h w"]:
     """Transform blocks of 8 x 8, quantise, and transform back."""
-    cosines = torch.from_numpy(COSINES).to(planes)
+    cosines = _COSINES.like(planes)
     # (b, k, h, w) -> (b, k, h / 8, 8, w / 8, 8) -> (b, k, h / 8, w / 8, 8, 8)
     blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     steps = steps[:, :, None, None]

@@ -5,9 +5,11 @@ Formulas, camera frame, colours and maps are those of `smpler.datasets.engine.re
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from smpler.datasets.engine.render.constants import Constant
 from smpler.datasets.engine.surfaces import (
     DETAIL_REPEATS,
     GROUND_REACH,
@@ -22,6 +24,7 @@ from smpler.datasets.engine.surfaces import (
 )
 
 Points = Float[Tensor, "n 3"]
+_TO_LINEAR = Constant(TEXTURE_TO_LINEAR)
 
 
 def polynomials(normals: Points) -> Float[Tensor, "n 9"]:
@@ -58,18 +61,21 @@ def reached(
         maps: depths.
         radius: texels on every side.
     """
-    size = maps.shape[1]
+    size, window = maps.shape[1], 2 * radius + 1
     place = transformed(to_map[item], points)
-    column, row = place[:, :2].floor().long().unbind(1)
-    depth = place[:, 2] - float(SHADOW_BIAS)
-    shaded = torch.zeros_like(depth)
-    for i in range(-radius, radius + 1):
-        for j in range(-radius, radius + 1):
-            r, c = row + i, column + j
-            within = (r >= 0) & (r < size) & (c >= 0) & (c < size)
-            texel = maps[item, r.clamp(0, size - 1), c.clamp(0, size - 1)]
-            shaded += within & (texel < depth)
-    return 1 - shaded / (2 * radius + 1) ** 2
+    # The maps get a frame, as wide as a window, in which nothing is near. A window that lies beyond
+    # the frame is moved into it: it does not touch the map there either.
+    framed = F.pad(maps, (window,) * 4, value=torch.inf)
+    side = framed.shape[1]
+    corner = place[:, :2].floor().long() + (window - radius)
+    column, row = corner.clamp(0, size + window).unbind(1)
+    first = (item * side + row) * side + column  # of the window's texels among all
+    rows = framed.flatten().unfold(0, window, 1)  # (texel, window): it and those on its right
+    depth = (place[:, 2] - float(SHADOW_BIAS))[:, None]
+    shaded = torch.zeros_like(first)
+    for i in range(window):
+        shaded += (rows[first + i * side] < depth).sum(dim=1)
+    return 1 - shaded.to(points.dtype) / window**2
 
 
 def texels(
@@ -95,14 +101,14 @@ def _bilinear(
         repeats: rows repeat too; else the last one is repeated.
     """
     height, width = images.shape[1:3]
-    linear = torch.from_numpy(TEXTURE_TO_LINEAR).to(images.device)
+    linear = _TO_LINEAR.on(images.device)
     row, column = y.floor().long(), x.floor().long() % width
     fx, fy = (x - x.floor())[:, None], (y - y.floor())[:, None]
     below = (row + 1) % height if repeats else (row + 1).clamp(max=height - 1)
     row, right = row % height if repeats else row, (column + 1) % width
 
     def at(r: Tensor, c: Tensor) -> Points:
-        return linear[images[number, r, c, :3].long()]
+        return linear[images[number, r, c, :3].int()]
 
     top = (1 - fx) * at(row, column) + fx * at(row, right)
     bottom = (1 - fx) * at(below, column) + fx * at(below, right)
@@ -156,8 +162,8 @@ def backdrop(
     pattern: Float[Tensor, "s s"],
     scenes: dict[str, Tensor],
     light: dict[str, Tensor],
-    size: int,
-) -> Float[Tensor, "b {size} {size} 3"]:
+    covered: Bool[Tensor, "b s s"],
+) -> Float[Tensor, "b s s 3"]:
     """Paint the surroundings, and on the ground the shadow of everything.
 
     Args:
@@ -165,27 +171,29 @@ def backdrop(
         scenes: panorama (b,), to_panorama (b, 3, 3), focal (b, 2), center (b, 2), ground (b, 4),
             shade (b, 3), detail (b,).
         light: as of `shade`.
+        covered: pixels in which no surroundings are seen; they stay black.
     """
-    batch, device = len(scenes["focal"]), white.device
+    size, device = covered.shape[1], white.device
     pixel = torch.arange(size, device=device) + 0.5
     y, x = torch.meshgrid(pixel, pixel, indexing="ij")
     place = torch.stack([x, y], dim=-1).flatten(0, 1)  # (size * size, 2)
     offset = place - scenes["center"][:, None]  # (b, size * size, 2)
-    # From here on one point per pixel of the batch: n = b * size * size.
-    item = torch.arange(batch, device=device).repeat_interleave(size * size)
     ones = torch.ones_like(offset[..., :1])
     view = torch.cat([offset / scenes["focal"][:, 1:, None], ones], dim=2)
     direction = (view @ scenes["to_panorama"].transpose(1, 2)).flatten(0, 1)
+    ray = torch.cat([offset / scenes["focal"][:, :1, None], ones], dim=2).flatten(0, 1)
+    # From here on one point for each pixel of the batch that shows surroundings.
+    shown = (~covered.flatten()).nonzero()[:, 0]
+    direction, ray, item = direction[shown], ray[shown], shown // size**2
     number = scenes["panorama"][item]
     color = _seen_in(panoramas, number, direction, pattern, scenes["detail"][item])
-    ray = torch.cat([offset / scenes["focal"][:, :1, None], ones], dim=2).flatten(0, 1)
     ground = scenes["ground"][item]
     slope = (ground[:, :3] * ray).sum(1)
     z = ground[:, 3] / torch.where(slope.abs() > float(HORIZON), slope, torch.nan)
-    hit = (z > 0) & (z < float(GROUND_REACH))
-    point = ray * torch.where(hit, z, 0)[:, None]
+    hit = ((z > 0) & (z < float(GROUND_REACH))).nonzero()[:, 0]
+    point, item = ray[hit] * z[hit, None], item[hit]
     dark = [
-        torch.where(hit, 1 - reached(point, item, light[to], light[maps], radius), 0)[:, None]
+        1 - reached(point, item, light[to], light[maps], radius)[:, None]
         for to, maps, radius in (
             ("to_sun", "sun_map", SUN_RADIUS),
             ("to_sky", "sky_map", SKY_RADIUS),
@@ -193,7 +201,10 @@ def backdrop(
     ]
     share = scenes["shade"][item]
     left = 1 - dark[0] * share - dark[1] * float(SKY_SHARE) * (1 - share)
-    return (white[number, None] * color * left).view(batch, size, size, 3)
+    left = torch.ones_like(color).index_copy(0, hit, left)
+    picture = color.new_zeros(covered.numel(), 3)
+    picture = picture.index_copy(0, shown, white[number, None] * color * left)
+    return picture.view(*covered.shape, 3)
 
 
 def _seen_in(

@@ -7,8 +7,8 @@ import torch
 
 from smpler.models.body import open_body
 from smpler.models.smpl import SMPL
-from smpler.utils.drawing import pytorch3d_rasterizer
-from smpler.utils.drawing.rasterizer import interpolate, rasterize
+from smpler.utils.drawing import pytorch3d_rasterizer, rasterizer
+from smpler.utils.drawing.rasterizer import interpolate, rasterize, rasterize_packed
 
 
 def brute_force(vertices, faces, height, width, cull=True, perspective=False):
@@ -97,6 +97,47 @@ def test_a_batch_is_its_items_one_by_one():
         alone = rasterize(vertices[None], faces, 25, 33)
         for field in ("face_index", "barycentric", "depth"):
             assert torch.equal(getattr(both, field)[number], getattr(alone, field)[0]), field
+
+
+@pytest.mark.parametrize("chunk", [1, 50, 2**18])
+def test_a_face_with_holes_shows_what_is_behind_them(chunk, monkeypatch):
+    """As if each face had been drawn alone, and its holes cut out; in pieces of any size."""
+    monkeypatch.setitem(rasterizer._CHUNK, "cpu", chunk)
+    vertices, faces, *_ = soup(3)
+    points, corners = torch.from_numpy(vertices).float(), torch.from_numpy(faces).long()
+    shape, item = (1, 25, 33), torch.zeros(len(faces), dtype=torch.long)
+    tested = torch.arange(len(faces)) % 3 > 0
+    seen = rasterize_packed(
+        points,
+        corners,
+        item,
+        shape,
+        two_sided=torch.ones_like(tested),
+        tested=tested,
+        accept=lambda face, weights: (weights[:, 0] > 0.3) & (face != 4),
+    )
+    index, depth = torch.full(shape, -1), torch.full(shape, torch.inf)
+    for number in range(len(faces)):
+        face = slice(number, number + 1)
+        alone = rasterize_packed(points, corners[face], item[face], shape, torch.ones(1).bool())
+        solid = (alone.barycentric[..., 0] > 0.3) & (number != 4) | ~tested[number]
+        nearer = (alone.face_index == 0) & solid & (alone.depth < depth)
+        index[nearer], depth[nearer] = number, alone.depth[nearer]
+    assert torch.equal(seen.face_index, index) and torch.equal(seen.depth, depth)
+    assert seen.covered.tolist() == (index.flatten() >= 0).nonzero()[:, 0].tolist()
+
+
+@pytest.mark.parametrize("limit", [1, 7, 40, 1000])
+def test_parts_of_a_list_of_groups(limit):
+    """Each group is in one part, and no part larger than the limit and one group."""
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 9, 60))
+    counts[7] = 100
+    parts = list(rasterizer._parts(counts, limit))
+    assert [n for part, _ in parts for n in range(*part.indices(60))] == list(range(60))
+    for part, total in parts:
+        assert total == counts[part].sum()
+        assert total <= limit + counts[part].max()
+    assert list(rasterizer._parts(counts[:0], limit)) == []
 
 
 def test_what_cannot_be_drawn_is_left_out():
