@@ -26,7 +26,7 @@ LIMITS = {
     "training": 20,
     "video": 0,
     "apps": 0,
-    "datasets": 24,
+    "datasets": 23,
     "scripts": 33,
     "benchmarks": 49,
     "main.py": 0,
