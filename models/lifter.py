@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from smpler.models.detectors.landmarks import LANDMARK_NAMES
-from smpler.models.fitting import Prior
+from smpler.models.fitting import Evidence, Prior, misfit, placed_on
 from smpler.models.landmark_points import NUM_FEATURES, NUM_LANDMARKS, sight
 from smpler.models.observation import SeenLandmarks
 from smpler.models.placement import Pinhole, Placement, see
@@ -32,7 +32,7 @@ from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES, mirrored
 from smpler.utils.paths import PRETRAINED, display, require
 
-NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.18, 1.0
+NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.14, 1.0
 """How far off the answers of a network that sees pixels are taken to be, standard deviations:
 rotations of joints and of the whole body, radians about each axis, and shape coefficients."""
 UPRIGHT, MAY_BE_UPRIGHT, MAY_STAND = 0.15, 0.25, 0.4
@@ -41,6 +41,10 @@ their knees to be bent by more than the third; cameras are taken to be level."""
 ROTATION_FACTOR, DEPTH_FACTOR, SHAPE_FACTOR = 1.3, 0.3, 5.5
 """How far off the fit takes rotations, depths and shapes to be, by what the lifter and the network
 say: limbs turn in the picture, and shapes follow proportions, rather than that depths change."""
+FAR_APART, CONTRADICTED = 0.8, 5.0
+"""The network's and the lifter's rotations of the whole body that differ by more than the first,
+radians, are not averaged; the network's is taken, unless landmarks cost it more than the second
+times what they cost the lifter's."""
 LEAST_DEPTH = 0.01
 """A joint's depth is never known better than this, metres; the pelvis' is 0 by definition."""
 SCATTERS = (1e-3, 10.0)
@@ -203,16 +207,23 @@ class Lifter(nn.Module):
 
 
 def combined(
-    smpl: SMPL, people: Placement, lifted: Lifted, whose: Bool[Tensor, "b"], keep_shape: bool
+    smpl: SMPL,
+    people: Placement,
+    lifted: Lifted,
+    evidence: Evidence,
+    whose: Bool[Tensor, "b"],
+    keep_shape: bool,
 ) -> Prior:
     """Average a network's answer with the lifted bodies, each by what it is known to be off.
 
-    Who may well stand upright is brought nearer to that, see `upright`.
+    Who is turned quite otherwise by the two is as one of them says, see `one_is_right`. Who may
+    well stand upright is brought nearer to that, see `upright`.
 
     Args:
         smpl: the body.
         people: the network's answer.
         lifted: of the same people.
+        evidence: of them.
         whose: the others stay as the network says.
         keep_shape: as the network says; the lifter knows another body.
     """
@@ -221,6 +232,9 @@ def combined(
     of_network[:, 0] = NETWORK_ROOT
     known = whose[:, None] / lifted.rotation_scatter.square()
     seen = of_network.square().reciprocal()
+    by_network, by_lifter = one_is_right(smpl, people, lifted, evidence)
+    known = known.masked_fill(by_network[:, None], 0)
+    seen = seen.masked_fill((by_lifter & whose)[:, None], 0)
     both = known[..., None, None] * lifted.rotmat + seen[..., None, None] * estimate.rotmat
     betas, beta_scatter = estimate.betas, torch.zeros_like(estimate.betas)
     if not keep_shape:
@@ -236,6 +250,32 @@ def combined(
     joints = torch.where(whose[:, None], (2 * across + along).sqrt(), torch.nan)
     rotation = ROTATION_FACTOR * precise.rsqrt()
     return Prior(start, rotation, depth, SHAPE_FACTOR * beta_scatter, joints)
+
+
+def one_is_right(
+    smpl: SMPL, people: Placement, lifted: Lifted, evidence: Evidence
+) -> tuple[Bool[Tensor, "b"], Bool[Tensor, "b"]]:
+    """Say who is turned as the network says, and who as the lifter: the two are far apart.
+
+    The mean of a front and a back, or of somebody who stands and somebody turned over, is neither.
+    Landmarks are often explained by a front and by a back, and only the network saw which it is;
+    it has hardly seen people turned over, whom landmarks tell.
+
+    Args:
+        smpl: the body.
+        people: the network's answer.
+        lifted: of the same people.
+        evidence: of them.
+    """
+    estimate = people.estimate
+    apart = rotation_angle(estimate.rotmat[:, 0], lifted.rotmat[:, 0]) > FAR_APART
+    if not apart.any():
+        return apart, apart
+    places = people.translation, people.pinhole
+    other = see(smpl, lifted.rotmat, estimate.betas, *places, "skeleton")
+    of_network, of_lifter = (misfit(placed_on(x, evidence), evidence) for x in (people, other))
+    contradicted = of_network > CONTRADICTED * of_lifter
+    return apart & ~contradicted, apart & contradicted
 
 
 def upright(

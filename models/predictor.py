@@ -347,4 +347,4 @@ class Predictor:
         lifted = self.lifter.lift(seen.landmarks, people.pinhole)
         whose = (seen.evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS
         keep_shape = body.sha256 != self.lifter.body_sha256
-        return combined(self.model.smpl, people, lifted, whose, keep_shape)
+        return combined(self.model.smpl, people, lifted, seen.evidence, whose, keep_shape)

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from fnmatch import fnmatch
 
@@ -39,6 +40,18 @@ def test_the_map_names_every_file_and_each_exists():
     code = {name for name in code if name.startswith(rooms) or "/" not in name}
     code = {name for name in code if not name.startswith(tuple(folders))}
     assert not code - named, f"not in the map of CONTRIBUTING.md: {sorted(code - named)}"
+
+
+def test_notice_and_cards_name_the_shipped_files_by_their_sha256():
+    notice = (ROOT / "NOTICE").read_text()
+    said = dict(re.findall(r"sha256 (pretrained/\S+)\n +([0-9a-f]{64})\n", notice))
+    weights = (".npz", ".safetensors")
+    assert set(said) == {
+        name for name in tracked() if name.startswith("pretrained/") and name.endswith(weights)
+    }
+    for name, sha256 in said.items():
+        assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == sha256, name
+    assert said["pretrained/lifter.npz"] in (ROOT / "pretrained/LIFTER_CARD.md").read_text()
 
 
 def test_every_dependency_has_its_reason():

@@ -1,6 +1,6 @@
 """Build the lifter, pretrained/lifter.npz: from landmarks to bodies, trained on motion capture.
 
-`python -m scripts.build_lifter --poses FILE --bfloat16` takes about half an hour on two CPU cores.
+`python -m scripts.build_lifter --poses FILE --bfloat16` takes 40 minutes on two CPU cores.
 It renders people and looks at them with the landmark detectors (`residuals`), makes endless pairs
 of landmarks and bodies (`pairs`), and trains (`training`). The same seed gives the same file on the
 same machine. On processors that do not multiply in bfloat16, it is faster without that flag. FILE
@@ -102,7 +102,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--networks", type=positive, default=2, help="how many are trained and averaged")
     add("--width", type=positive, default=512, help="of the hidden layers")
     add("--blocks", type=positive, default=3, help="of two layers each")
-    add("--steps", type=positive, default=8000)
+    add("--steps", type=positive, default=20000)
     add("--batch", type=positive, default=384)
     add("--lr", type=above_zero, default=1e-3, help="largest learning rate")
     add("--bfloat16", action="store_true", help="faster on processors that multiply in it")

@@ -27,6 +27,9 @@ STRAIGHTENED_SHARE, CALMED_SHARE = 0.7, 0.4
 chosen to be unlike each other, while people mostly stand upright with straight knees."""
 WHOLLY = 1.5
 """A knee loses this times the root of a random share of its bend, but never more than all."""
+IN_LINE = -0.08
+"""Rotation of the knee, radians, at which hip, knee and ankle of the open body lie most nearly in
+line: a leg that is straight. At rest the body's knees are bent by 5 degrees."""
 BENT, TILTED = 1.2, 1.0
 """Knees that are bent farther, and bodies tilted farther, stay as they are, radians."""
 OTHER_ARMS_SHARE = 0.1
@@ -61,6 +64,9 @@ FACE_SPREAD, LEG_SPREAD, ARM_SPREAD = (
 """Standard deviations of where landmarks lie on a body, metres at rest (x left, y up, z ahead): of
 real people, proportions are not the open body's, nor are their landmarks where rendered people have
 them. A leg that seems 2 % short would otherwise be taken to be bent by 25 degrees."""
+LEG_LENGTH, LEG_LENGTH_SPREAD = -0.06, 0.04
+"""Mean and standard deviation of the logarithm of how long legs seem, over the body's: detectors
+see real people's hips lower than rendered people's, so that their legs are shorter."""
 ERROR_RANGE = (0.5, 1.2)
 """Their landmarks' errors are multiplied by something in between."""
 PART_UNKNOWN, ONE_UNKNOWN = 0.2, 0.01
@@ -178,6 +184,8 @@ class PairMaker:
         betas = self._normal(count, NUM_BETAS).clamp(-MAX_BETA, MAX_BETA)
         joints, transforms = self.smpl.skeleton(rotmat, betas)
         points = landmark_points(joints, transforms[..., :3], self._offsets(count))
+        factor = (LEG_LENGTH + LEG_LENGTH_SPREAD * self._normal(count)).exp()
+        points = with_shorter_legs(points, factor)
         points = points - points[:, TRUNK].mean(dim=1, keepdim=True)
         distance = DISTANCE * (DISTANCE_SPREAD * self._normal(count)).exp()
         distance = distance.clamp(*DISTANCES).maximum(NEAREST - points[..., 2].amin(dim=1))
@@ -258,7 +266,7 @@ def straightened(
 
     Args:
         pose: axis-angle, radians, y up and z ahead.
-        share: of the left and the right knee's bend that is taken away.
+        share: of the left and the right knee's bend beyond a straight leg that is taken away.
         whose: the others stay as they are.
     """
     pose = pose.clone()
@@ -267,10 +275,32 @@ def straightened(
         hip, knee, ankle = (SMPL_NAMES.index(f"{side}_{n}") for n in ("Hip", "Knee", "Ankle"))
         bend = pose[:, knee, 0]
         part = part * (upright & (bend < BENT))
+        lost = part * (bend - IN_LINE)
         # the thigh is brought back by half of what the shin comes forward
-        pose[:, [hip, ankle], 0] += (part * bend / 2)[:, None]
-        pose[:, knee] *= (1 - part)[:, None]
+        pose[:, [hip, ankle], 0] += (lost / 2)[:, None]
+        pose[:, knee, 0] -= lost
+        pose[:, knee, 1:] *= (1 - part)[:, None]
     return pose
+
+
+def with_shorter_legs(
+    points: Float[Tensor, "n 33 3"], factor: Float[Tensor, "n"]
+) -> Float[Tensor, "n 33 3"]:
+    """Make legs longer or shorter from the hips on; feet keep their size.
+
+    Args:
+        points: landmarks, metres.
+        factor: length of thighs and shins over what it was.
+    """
+    points = points.clone()
+    by = (factor - 1)[:, None]
+    for side in "LR":
+        hip, knee, *foot = (LANDMARK_NAMES.index(f"{side}_{n}") for n in ("Hip", "Knee", *_LOWER))
+        of_thigh = by * (points[:, knee] - points[:, hip])
+        of_shin = by * (points[:, foot[0]] - points[:, knee])
+        points[:, knee] += of_thigh
+        points[:, foot] += (of_thigh + of_shin)[:, None]
+    return points
 
 
 def calmed(

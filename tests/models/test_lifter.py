@@ -8,6 +8,7 @@ import torch
 
 from smpler.models.body import open_body
 from smpler.models.detectors.landmarks import LANDMARK_NAMES
+from smpler.models.fitting import Evidence, with_swapped_sides
 from smpler.models.landmark_points import (
     FRAMES,
     ORIGINS,
@@ -20,6 +21,7 @@ from smpler.models.lifter import (
     DEPTH_FACTOR,
     KNEES,
     NETWORK_BETAS,
+    NETWORK_ROOT,
     NETWORK_ROTATION,
     ROTATION_FACTOR,
     SHAPE_FACTOR,
@@ -29,10 +31,11 @@ from smpler.models.lifter import (
     combined,
     upright,
 )
+from smpler.models.placement import Placement, see
 from smpler.models.smpl import SMPL
 from smpler.utils.geometry import axis_angle_to_rotmat, rotation_angle
 from smpler.utils.joints import SMPL_NAMES, mirrored
-from tests.support.standing import standing
+from tests.support.standing import FITTED, everywhere, places_of, standing
 
 ORDER = list(mirrored(LANDMARK_NAMES))
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -165,18 +168,23 @@ def lifted_like(people, scatter: float) -> Lifted:
     )
 
 
+def on_them(people: Placement) -> Evidence:
+    return Evidence(FITTED, places_of(people), everywhere(len(people.translation)))
+
+
 def test_answers_are_averaged_by_what_they_are_known_to_be_off(smpl):
     smpl = SMPL(open_body()).double().eval()
     people, everybody = standing(smpl), torch.ones(2, dtype=torch.bool)
-    sure = combined(smpl, people, lifted_like(people, 1e-4), everybody, keep_shape=False)
+    seen = on_them(people)
+    sure = combined(smpl, people, lifted_like(people, 1e-4), seen, everybody, keep_shape=False)
     lifted = lifted_like(people, 1e-4)
     assert rotation_angle(sure.people.estimate.rotmat, lifted.rotmat).max() < 1e-3
     assert (sure.people.estimate.betas - lifted.betas).abs().max() < 1e-3
-    unsure = combined(smpl, people, lifted_like(people, 1e4), everybody, keep_shape=False)
+    unsure = combined(smpl, people, lifted_like(people, 1e4), seen, everybody, keep_shape=False)
     # not of the whole body, which is also brought towards the vertical
     angle = rotation_angle(unsure.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
     assert angle.max() < 1e-3
-    equal = combined(smpl, people, lifted_like(people, NETWORK_ROTATION), everybody, False)
+    equal = combined(smpl, people, lifted_like(people, NETWORK_ROTATION), seen, everybody, False)
     angle = rotation_angle(equal.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
     assert torch.allclose(angle, torch.full_like(angle, 0.05 * 3**0.5), rtol=1e-2)
     # what is said of the errors, times what the fit makes of it
@@ -187,6 +195,39 @@ def test_answers_are_averaged_by_what_they_are_known_to_be_off(smpl):
         (equal.betas, SHAPE_FACTOR * of_both),
     ):
         assert torch.allclose(scatter, torch.full_like(scatter, expected))
+
+
+@pytest.mark.parametrize(
+    ("axis", "angle", "right"),
+    [(1, math.pi, "network"), (2, math.pi, "lifter"), (2, 0.3, "both")],
+    ids=["a back for a front", "on the head", "nearly the same"],
+)
+def test_of_two_that_are_far_apart_one_is_taken(axis, angle, right):
+    """Landmarks are those of the lifted bodies, whose limbs hang down beside a straight trunk."""
+    smpl = SMPL(open_body()).double().eval()
+    people = standing(smpl)
+    rotmat = torch.eye(3).double().expand(2, 24, 3, 3).clone()
+    rotmat[:, 0] = axis_angle_to_rotmat(torch.tensor([math.pi, 0, 0]).double())
+    places = people.translation, people.pinhole
+    people = see(smpl, rotmat, people.estimate.betas, *places, "mesh")
+    turn = torch.zeros(3).double()
+    turn[axis] = angle
+    lifted = replace(lifted_like(people, NETWORK_ROOT), rotmat=rotmat.clone())
+    lifted.rotmat[:, 0] = axis_angle_to_rotmat(turn) @ rotmat[:, 0]
+    other = see(smpl, lifted.rotmat, people.estimate.betas, *places, "mesh")
+    seen = on_them(other)
+    if axis == 1:  # detectors that take a back for a front exchange left and right
+        seen = with_swapped_sides(seen)
+    prior = combined(smpl, people, lifted, seen, torch.ones(2, dtype=torch.bool), False)
+    found = prior.people.estimate.rotmat[:, 0]
+    from_network, from_lifter = (
+        rotation_angle(found, x[:, 0]).max() for x in (rotmat, lifted.rotmat)
+    )
+    if right == "both":
+        assert from_network == pytest.approx(0.15, abs=0.02) and from_lifter < 0.17
+    else:
+        near = from_network if right == "network" else from_lifter
+        assert near < 0.05, (from_network, from_lifter)
 
 
 def test_people_who_may_stand_upright_lean_less_in_depth_alone(smpl):
@@ -210,7 +251,8 @@ def test_people_who_may_stand_upright_lean_less_in_depth_alone(smpl):
 def test_a_body_that_the_lifter_does_not_know_keeps_the_networks_shape(smpl):
     smpl = SMPL(open_body()).double().eval()
     people, everybody = standing(smpl), torch.ones(2, dtype=torch.bool)
-    prior = combined(smpl, people, lifted_like(people, 1e-4), everybody, keep_shape=True)
+    lifted, seen = lifted_like(people, 1e-4), on_them(people)
+    prior = combined(smpl, people, lifted, seen, everybody, keep_shape=True)
     assert torch.equal(prior.people.estimate.betas, people.estimate.betas)
     assert not prior.betas.any()
 
@@ -219,7 +261,8 @@ def test_whoever_is_not_recognised_stays_as_the_network_says(smpl):
     smpl = SMPL(open_body()).double().eval()
     people = standing(smpl)
     lifted = lifted_like(people, 1e-4)
-    prior = combined(smpl, people, lifted, torch.tensor([True, False]), keep_shape=False)
+    whose, seen = torch.tensor([True, False]), on_them(people)
+    prior = combined(smpl, people, lifted, seen, whose, keep_shape=False)
     moved = rotation_angle(prior.people.estimate.rotmat, people.estimate.rotmat).amax(dim=1)
     assert moved[0] > 0.1 and moved[1] < 1e-6
     assert (prior.people.estimate.betas[1] - people.estimate.betas[1]).abs().max() < 1e-9

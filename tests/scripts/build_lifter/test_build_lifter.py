@@ -8,7 +8,13 @@ import torch
 
 from scripts.build_lifter import pairs as pairs_module
 from scripts.build_lifter.__main__ import main
-from scripts.build_lifter.pairs import PairMaker, calmed, straightened
+from scripts.build_lifter.pairs import (
+    IN_LINE,
+    PairMaker,
+    calmed,
+    straightened,
+    with_shorter_legs,
+)
 from scripts.build_lifter.poses import MixedPoses, read_poses
 from scripts.build_lifter.residuals import (
     Looks,
@@ -34,6 +40,9 @@ ORDER = list(mirrored(LANDMARK_NAMES))
 @pytest.fixture(scope="module")
 def smpl() -> SMPL:
     return SMPL(open_body()).eval()
+
+
+LEG = ("Knee", "Ankle", "Heel", "FootIndex")
 
 
 def known_offsets() -> torch.Tensor:
@@ -103,6 +112,8 @@ def maker_without_errors(smpl: SMPL, seed: int = 0) -> PairMaker:
 def test_pairs_are_of_the_body_that_they_say(smpl, monkeypatch):
     """Without errors of landmarks, features are those of the body's own points at some distance."""
     monkeypatch.setattr(pairs_module, "OFFSET_SPREAD", torch.zeros(33, 3))
+    monkeypatch.setattr(pairs_module, "LEG_LENGTH", 0.0)
+    monkeypatch.setattr(pairs_module, "LEG_LENGTH_SPREAD", 0.0)
     maker = maker_without_errors(smpl)
     pairs = maker.pairs(16)
     joints, transforms = smpl.skeleton(pairs.rotmat, pairs.betas)
@@ -132,13 +143,41 @@ def test_straightened_knees_leave_the_feet_level():
     pose[:, hip, 0], pose[:, knee, 0], pose[:, ankle, 0] = -0.3, 0.6, -0.3
     share = torch.tensor([[1.0, 0.5], [0.5, 0.0]])
     after = straightened(pose, share, torch.tensor([True, True]))
-    assert torch.allclose(after[0], torch.zeros(24, 3), atol=1e-6)
+    assert after[0, knee, 0] == pytest.approx(IN_LINE)
     assert torch.allclose(after[:, [hip, knee, ankle], 0].sum(dim=1), torch.zeros(2), atol=1e-6)
-    assert after[1, knee, 0] == pytest.approx(0.3)
+    assert after[1, knee, 0] == pytest.approx((0.6 + IN_LINE) / 2)
     assert torch.equal(straightened(pose, share, torch.tensor([False, False])), pose)
     lying = pose.clone()
     lying[:, 0, 0] = -1.5
     assert torch.equal(straightened(lying, share, torch.tensor([True, True])), lying)
+
+
+def test_a_straight_leg_is_nearly_a_line_on_the_open_body(smpl):
+    """Of knees turned by -0.2 to 0.2, one turned by IN_LINE makes the straightest leg."""
+    angles = torch.linspace(-0.2, 0.2, 41)
+    pose = torch.zeros(len(angles), 24, 3)
+    hip, knee, ankle = (SMPL_NAMES.index(f"L_{n}") for n in ("Hip", "Knee", "Ankle"))
+    pose[:, knee, 0] = angles
+    joints = smpl.skeleton(axis_angle_to_rotmat(pose), torch.zeros(len(angles), 10))[0]
+    thigh, shin = joints[:, knee] - joints[:, hip], joints[:, ankle] - joints[:, knee]
+    straightest = torch.cosine_similarity(thigh, shin, dim=1).argmax()
+    assert angles[straightest].item() == pytest.approx(IN_LINE, abs=0.011)
+
+
+def test_shorter_legs_shorten_thighs_and_shins_and_nothing_else():
+    points = torch.randn(2, 33, 3, generator=torch.Generator().manual_seed(0))
+    after = with_shorter_legs(points, torch.tensor([0.9, 1.2]))
+    hip, knee, ankle, heel, toes = (
+        LANDMARK_NAMES.index(f"R_{n}") for n in ("Hip", "Knee", "Ankle", "Heel", "FootIndex")
+    )
+    for upper, lower in ((hip, knee), (knee, ankle)):
+        before_it, after_it = (x[:, lower] - x[:, upper] for x in (points, after))
+        assert torch.allclose(after_it, before_it * torch.tensor([[0.9], [1.2]]), atol=1e-6)
+    for part in (heel, toes):
+        before_it, after_it = (x[:, part] - x[:, ankle] for x in (points, after))
+        assert torch.allclose(after_it, before_it, atol=1e-6)
+    others = [n for n, name in enumerate(LANDMARK_NAMES) if name[2:] not in LEG]
+    assert torch.equal(after[:, others], points[:, others])
 
 
 def test_calmed_trunks_are_more_upright():
