@@ -210,7 +210,7 @@ def combined(
     smpl: SMPL,
     people: Placement,
     lifted: Lifted,
-    evidence: Evidence | None,
+    evidence: Evidence,
     whose: Bool[Tensor, "b"],
     keep_shape: bool,
 ) -> Prior:
@@ -223,8 +223,7 @@ def combined(
         smpl: the body.
         people: the network's answer.
         lifted: of the same people.
-        evidence: of them; None averages whatever the two say, so that nothing jumps from frame to
-            frame of a clip.
+        evidence: of them.
         whose: the others stay as the network says.
         keep_shape: as the network says; the lifter knows another body.
     """
@@ -233,10 +232,9 @@ def combined(
     of_network[:, 0] = NETWORK_ROOT
     known = whose[:, None] / lifted.rotation_scatter.square()
     seen = of_network.square().reciprocal()
-    if evidence is not None:
-        by_network, by_lifter = one_is_right(smpl, people, lifted, evidence)
-        known = known.masked_fill(by_network[:, None], 0)
-        seen = seen.masked_fill((by_lifter & whose)[:, None], 0)
+    by_network, by_lifter = one_is_right(smpl, people, lifted, evidence)
+    known = known.masked_fill(by_network[:, None], 0)
+    seen = seen.masked_fill((by_lifter & whose)[:, None], 0)
     both = known[..., None, None] * lifted.rotmat + seen[..., None, None] * estimate.rotmat
     betas, beta_scatter = estimate.betas, torch.zeros_like(estimate.betas)
     if not keep_shape:

@@ -337,14 +337,14 @@ class Predictor:
         return estimate
 
     @torch.inference_mode()
-    def prior(self, people: Placement, seen: Observation, in_clip: bool = False) -> Prior:
-        """Return what is known of people, or of one in the frames of a clip, before the fit."""
+    def prior(self, people: Placement, seen: Observation) -> Prior:
+        """Return what is known of people before the fit."""
         if not self.lift:
             return Prior.of_network(people)
         if self.lifter is None:
             self.lifter = Lifter.load(device=self.device)
+        body = self.model.smpl.body
         lifted = self.lifter.lift(seen.landmarks, people.pinhole)
         whose = (seen.evidence.weights > 0).sum(dim=1) >= MIN_LANDMARKS
-        keep_shape = self.model.smpl.body.sha256 != self.lifter.body_sha256
-        evidence = None if in_clip else seen.evidence
-        return combined(self.model.smpl, people, lifted, evidence, whose, keep_shape)
+        keep_shape = body.sha256 != self.lifter.body_sha256
+        return combined(self.model.smpl, people, lifted, seen.evidence, whose, keep_shape)

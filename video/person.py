@@ -210,7 +210,7 @@ def known_of(
     observation = replace(observation, landmarks=landmarks.with_swapped_sides(whose))
     for part in batches(len(windows)):
         of_part = Observation(sliced(observation.landmarks, part), {}, presence[part])
-        starts.append(predictor.prior(rows_of(people, part), of_part, in_clip=True))
+        starts.append(predictor.prior(rows_of(people, part), of_part))
     return observation, Known(people, joined_priors(starts))
 
 

@@ -92,9 +92,9 @@ def main(argv: list[str] | None = None) -> int:
 class FixedScatters(Predictor):
     """Starts from the same bodies, but knows as little of their errors as without the lifter."""
 
-    def prior(self, people: Placement, seen: Observation, in_clip: bool = False) -> Prior:
+    def prior(self, people: Placement, seen: Observation) -> Prior:
         """Return the prior with the scatters of a network's answer."""
-        prior = super().prior(people, seen, in_clip)
+        prior = super().prior(people, seen)
         fixed = Prior.of_network(people)
         return replace(prior, rotation=fixed.rotation, depth=fixed.depth, betas=fixed.betas)
 

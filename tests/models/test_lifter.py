@@ -31,19 +31,11 @@ from smpler.models.lifter import (
     combined,
     upright,
 )
-from smpler.models.placement import Pinhole, Placement, see
+from smpler.models.placement import Placement, see
 from smpler.models.smpl import SMPL
 from smpler.utils.geometry import axis_angle_to_rotmat, rotation_angle
 from smpler.utils.joints import SMPL_NAMES, mirrored
-from tests.support.standing import (
-    FITTED,
-    FOCAL_LENGTH,
-    SIZE,
-    WINDOW,
-    everywhere,
-    places_of,
-    standing,
-)
+from tests.support.standing import FITTED, everywhere, places_of, standing
 
 ORDER = list(mirrored(LANDMARK_NAMES))
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -236,35 +228,6 @@ def test_of_two_that_are_far_apart_one_is_taken(axis, angle, right):
     else:
         near = from_network if right == "network" else from_lifter
         assert near < 0.05, (from_network, from_lifter)
-
-
-def test_in_a_clip_nothing_jumps_however_far_apart_the_two_are(smpl):
-    """From frame to frame, one of the two turns by 10 degrees: the mean never turns by more."""
-    smpl = SMPL(open_body()).double().eval()
-    one = standing(smpl, people=1)
-    frames = 10
-    rotmat = one.estimate.rotmat.expand(frames, -1, -1, -1)
-    betas, translation = (x.expand(frames, -1) for x in (one.estimate.betas, one.translation))
-    pinhole = Pinhole.of([WINDOW] * frames, SIZE, FOCAL_LENGTH).to(betas)
-    people = see(smpl, rotmat, betas, translation, pinhole, "skeleton")
-    turn = torch.zeros(frames, 3).double()
-    turn[:, 1] = torch.deg2rad(10.0 * torch.arange(frames))
-    turned_by = axis_angle_to_rotmat(turn) @ rotmat[:, 0]
-    ones = torch.ones(frames, 24).double()
-    lifted = Lifted(
-        torch.cat([turned_by[:, None], rotmat[:, 1:]], dim=1),
-        betas,
-        NETWORK_ROOT * ones,
-        torch.stack([ones, ones], dim=-1),
-        torch.ones(frames, 10).double(),
-    )
-    everybody = torch.ones(frames, dtype=torch.bool)
-    largest = {}
-    for name, evidence in (("clip", None), ("photos", on_them(people))):
-        prior = combined(smpl, people, lifted, evidence, everybody, keep_shape=False)
-        root = prior.people.estimate.rotmat[:, 0]
-        largest[name] = torch.rad2deg(rotation_angle(root[1:], root[:-1])).max()
-    assert largest["clip"] < 10.1 < 20 < largest["photos"], largest
 
 
 def test_people_who_may_stand_upright_lean_less_in_depth_alone(smpl):
