@@ -185,7 +185,7 @@ class PairMaker:
         joints, transforms = self.smpl.skeleton(rotmat, betas)
         points = landmark_points(joints, transforms[..., :3], self._offsets(count))
         factor = (LEG_LENGTH + LEG_LENGTH_SPREAD * self._normal(count)).exp()
-        points = with_shorter_legs(points, factor)
+        points = with_scaled_legs(points, factor)
         points = points - points[:, TRUNK].mean(dim=1, keepdim=True)
         distance = DISTANCE * (DISTANCE_SPREAD * self._normal(count)).exp()
         distance = distance.clamp(*DISTANCES).maximum(NEAREST - points[..., 2].amin(dim=1))
@@ -283,7 +283,7 @@ def straightened(
     return pose
 
 
-def with_shorter_legs(
+def with_scaled_legs(
     points: Float[Tensor, "n 33 3"], factor: Float[Tensor, "n"]
 ) -> Float[Tensor, "n 33 3"]:
     """Make legs longer or shorter from the hips on; feet keep their size.

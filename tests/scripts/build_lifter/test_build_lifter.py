@@ -13,7 +13,7 @@ from scripts.build_lifter.pairs import (
     PairMaker,
     calmed,
     straightened,
-    with_shorter_legs,
+    with_scaled_legs,
 )
 from scripts.build_lifter.poses import MixedPoses, read_poses
 from scripts.build_lifter.residuals import (
@@ -164,9 +164,9 @@ def test_a_straight_leg_is_nearly_a_line_on_the_open_body(smpl):
     assert angles[straightest].item() == pytest.approx(IN_LINE, abs=0.011)
 
 
-def test_shorter_legs_shorten_thighs_and_shins_and_nothing_else():
+def test_scaled_legs_scale_thighs_and_shins_and_nothing_else():
     points = torch.randn(2, 33, 3, generator=torch.Generator().manual_seed(0))
-    after = with_shorter_legs(points, torch.tensor([0.9, 1.2]))
+    after = with_scaled_legs(points, torch.tensor([0.9, 1.2]))
     hip, knee, ankle, heel, toes = (
         LANDMARK_NAMES.index(f"R_{n}") for n in ("Hip", "Knee", "Ankle", "Heel", "FootIndex")
     )
