@@ -1,3 +1,7 @@
+from tests import quick_checks  # noqa: F401  before the modules that are checked
+
+# isort: split
+
 import numpy as np
 import pytest
 
@@ -7,7 +11,7 @@ from tests.support import standin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that are marked `first` before all others."""
+    """Put the tests that are marked `first` before all others: so both workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 

@@ -5,14 +5,19 @@ import io
 import re
 import tokenize
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
 
 import jaxtyping
 import pytest
 import torch
+from beartype import beartype
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float
 
 from smpler.utils.geometry import project
-from smpler.utils.paths import ROOT
+from smpler.utils.paths import ROOT, require
+from tests.quick_checks import jaxtyped, mentions_shapes
 from tests.support.repository import python_files
 
 LAYERS = {"utils": 0, "models": 1, "datasets": 1, "video": 2, "training": 2, "apps": 3, "smpler": 4}
@@ -148,3 +153,27 @@ def test_a_constant_stands_once(name):
 def test_shapes_in_signatures_are_checked_in_the_tests():
     with pytest.raises(jaxtyping.TypeCheckError):
         project(torch.zeros(2, 5, 4), torch.zeros(2, 3))
+
+
+def test_signatures_without_shapes_are_checked_as_well():
+    @jaxtyped(typechecker=beartype)
+    def text_of(number: int) -> str:
+        return number
+
+    for function, given in ((require, "no path"), (text_of, "no number"), (text_of, 1)):
+        with pytest.raises(BeartypeCallHintViolation):
+            function(given)
+
+
+@pytest.mark.parametrize(
+    ("hint", "has_shape"),
+    [
+        (Float[torch.Tensor, "b 3"], True),
+        (dict[str, list[Float[torch.Tensor, "b 3"] | None]], True),
+        ("a name that is defined later", True),
+        (Callable[..., torch.Tensor | None], False),
+    ],
+    ids=["array", "inside", "text", "none"],
+)
+def test_a_signature_is_checked_with_its_shapes_where_it_has_any(hint, has_shape):
+    assert mentions_shapes(hint) == has_shape

@@ -73,11 +73,9 @@ def model_without_dropout(kind: str, arrays: dict, dtype: torch.dtype):
     return model.to(dtype)
 
 
-def gradient_step(model, batch, criterion) -> dict[str, torch.Tensor]:
+def loss_terms(model, batch, criterion) -> dict[str, torch.Tensor]:
     estimate = model(batch["normalised"] * model.std + model.mean)[-1]
-    terms = criterion(estimate, batch)
-    sum(terms.values()).backward()
-    return {name: term.detach() for name, term in terms.items()}
+    return criterion(estimate, batch)
 
 
 def relative_errors(terms: dict, criterion: SMPLLoss, expected: dict) -> dict[str, float]:
@@ -89,6 +87,7 @@ def relative_errors(terms: dict, criterion: SMPLLoss, expected: dict) -> dict[st
     return errors | {"total": abs(total / expected["loss_combine"] - 1)}
 
 
+@pytest.mark.first
 @pytest.mark.parametrize(
     ("kind", "steps"),
     [
@@ -104,10 +103,13 @@ def test_adam_steps_are_the_published_ones_in_float64(kind, steps, standin_array
     batch = golden_batch(torch.float64)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     for step in range(steps):
-        optimizer.zero_grad()
-        terms = gradient_step(model, batch, criterion)
+        terms = loss_terms(model, batch, criterion)
         errors = relative_errors(terms, criterion, expected[f"{kind}.steps"][step])
         assert max(errors.values()) < 1e-6, (step, errors)
+        if 0 < step == steps - 1:
+            break  # nobody looks at what follows
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
         if step == 0:
             check_gradients(model, kind, expected)
         optimizer.step()
@@ -132,7 +134,7 @@ def check_gradients(model, kind: str, expected: dict) -> None:
 def test_first_step_is_the_published_one_in_float32(kind, standin_arrays):
     model = model_without_dropout(kind, standin_arrays, torch.float32).train()
     criterion = SMPLLoss(model.smpl)
-    terms = gradient_step(model, golden_batch(torch.float32), criterion)
+    terms = loss_terms(model, golden_batch(torch.float32), criterion)
     errors = relative_errors(terms, criterion, golden()[f"{kind}.steps"][0])
     assert max(errors.values()) < 5e-4, errors
 

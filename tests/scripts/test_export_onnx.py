@@ -113,6 +113,7 @@ def test_missing_packages_are_named_before_anything_is_written(monkeypatch, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.first
 @pytest.mark.parametrize("preset", ["smpler", "smpler-lite-backbone"])
 def test_whole_models_are_exported_by_the_command(preset, tmp_path):
     command = [sys.executable, "-m", "scripts.export_onnx", "--preset", preset]

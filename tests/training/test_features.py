@@ -126,6 +126,7 @@ def weights(folder) -> dict:
     return load_checkpoint(folder / "checkpoints" / "last.pt")
 
 
+@pytest.mark.first
 def test_a_training_on_features_leaves_the_backbone_and_continues_exactly(small_engine, tmp_path):
     """Also when the checkpoint that it began from, whose backbone saw the crops, is not given."""
     flags = ("--cache_features=4", "--regressor_lr=0.1", "--model_type=smpler", "--ema=0.9")

@@ -93,9 +93,10 @@ def test_bfloat16_is_near_and_leaves_the_body_in_float32(monkeypatch):
     assert 1e-5 < error < 0.03, error
 
 
+@pytest.mark.first
 def test_onnx_runtime_gives_the_plain_models_numbers(monkeypatch):
     pytest.importorskip("onnxruntime")
-    model = tiny_model(monkeypatch)
+    model = tiny_model(monkeypatch, num_blocks=1)  # an early stage and the last; each takes seconds
     fast = optimize_for_inference(model, backend="onnxruntime")
     for size in (1, 5):
         error = largest_difference(model, fast, noise(size))
@@ -216,8 +217,11 @@ def test_first_rows_are_copies(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.first
 def test_compiled_model_gives_the_plain_models_numbers(monkeypatch):
     model = tiny_model(monkeypatch)
+    # each size of batch takes most of a minute: the check's own of 1, and the 2 that are compared
+    monkeypatch.setattr(optimize, "_check", lambda *_: None)
     fast = optimize_for_inference(model, compile=True)
     error = largest_difference(model, fast, noise(2))
     assert 0 < error < 1e-4, error
