@@ -63,7 +63,7 @@ def predictor(
     backend="eager",
     mirror=None,
     fit=None,
-    landmarks="full",
+    landmarks=None,
 ) -> Predictor:
     """Return what goes from a photo (path or RGB uint8 array) to posed people.
 

@@ -36,6 +36,7 @@ from smpler.datasets.engine.poses.sampler import VERSIONS, PoseSampler
 from smpler.datasets.engine.scenes import Scene
 from smpler.datasets.engine.stream import VALIDATION_SEED, VALIDATION_SIZE, SyntheticPeople
 from smpler.models.body import Body
+from smpler.models.detectors.landmarks import SIZES
 from smpler.models.predictor import Predictor
 from smpler.models.smpl import Estimate
 from smpler.models.smpler import SMPLer
@@ -67,7 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the numbers."""
     args = parse_arguments(argv)
     checkpoint = trained_weights(args.checkpoint)
-    predictor = Predictor.load(checkpoint, device=args.device, mirror=args.mirror, fit=args.fit)
+    predictor = Predictor.load(
+        checkpoint,
+        device=args.device,
+        mirror=args.mirror,
+        fit=args.fit,
+        landmarks=args.landmarks,
+    )
     judges = load_judges(args)
     sources = list(sources_of_photos(args))
     result = {"weights": display(checkpoint), "device": args.device}
@@ -89,6 +96,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--checkpoint", type=weights_file, help="default: the released weights")
     add("--float_checkpoint", type=weights_file, help="the float weights that were rounded to int8")
     add("--device", type=device_name, default="cpu")
+    add("--landmarks", choices=list(SIZES), help="BlazePose's network; default: as demo.py")
     add("--batch", type=positive, default=16)
     add("--num_workers", type=whole, default=2, help="processes that render")
     add("--num", type=positive, default=VALIDATION_SIZE, help="samples of the validation set")
@@ -178,7 +186,7 @@ def measure_on_open(predictor: Predictor, args: argparse.Namespace) -> dict[str,
         moved = means(model, crops(body, few, amount, args.pose_version), args)
         result[f"jitter_{100 * amount:.0f}_cost"] = moved["mpjpe"] - plain
     if predictor.fit:
-        demos_way = Predictor(model, mirror=True, fit=True)
+        demos_way = Predictor(model, mirror=True, fit=True, landmarks=args.landmarks)
         errors = means(DemosWay(demos_way), crops(body, few, version=args.pose_version), args)
         result |= {f"demo_{name}": value for name, value in errors.items()}
     mirroring = []

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--wheel", type=input_file, help=f"wheel of {VIDEO_WHEEL}; downloaded if not given")
-    add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
+    add("--landmarks", choices=list(SIZES), help="BlazePose's network; default: as demo.py")
     add("--device", type=device_name, default="cpu")
     add("--backend", choices=BACKENDS, default="eager", help="what runs the networks")
     add("--json", type=output_file, help="file for the numbers")

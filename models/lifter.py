@@ -32,13 +32,14 @@ from smpler.utils.initialisation import WithoutRandomInit
 from smpler.utils.joints import NUM_BETAS, NUM_JOINTS, SMPL_NAMES, mirrored
 from smpler.utils.paths import PRETRAINED, display, require
 
-NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.14, 1.0
+NETWORK_ROTATION, NETWORK_ROOT, NETWORK_BETAS = 0.3, 0.17, 1.0
 """How far off the answers of a network that sees pixels are taken to be, standard deviations:
 rotations of joints and of the whole body, radians about each axis, and shape coefficients."""
-UPRIGHT, MAY_BE_UPRIGHT, MAY_STAND = 0.15, 0.25, 0.4
-"""People are upright to so much, radians, unless they seem to lean by more than the second, or
-their knees to be bent by more than the third; cameras are taken to be level."""
-ROTATION_FACTOR, DEPTH_FACTOR, SHAPE_FACTOR = 1.3, 0.3, 5.5
+UPRIGHT, STRAIGHT, MAY_BE_UPRIGHT, MAY_STAND = 0.1, 0.1, 0.25, 0.4
+"""People are upright to the first, radians, and their knees straight to the second, unless they
+seem to lean by more than the third, or a knee to be bent by more than the fourth; cameras are taken
+to be level."""
+ROTATION_FACTOR, DEPTH_FACTOR, SHAPE_FACTOR = 1.6, 0.3, 10.0
 """How far off the fit takes rotations, depths and shapes to be, by what the lifter and the network
 say: limbs turn in the picture, and shapes follow proportions, rather than that depths change."""
 FAR_APART, CONTRADICTED = 0.8, 5.0
@@ -49,8 +50,8 @@ LEAST_DEPTH = 0.01
 """A joint's depth is never known better than this, metres; the pelvis' is 0 by definition."""
 SCATTERS = (1e-3, 10.0)
 """Least and largest standard deviation."""
-KNEES, ANKLES = (
-    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Knee", "Ankle")
+HIPS, KNEES, ANKLES = (
+    [SMPL_NAMES.index(f"{side}_{name}") for side in "LR"] for name in ("Hip", "Knee", "Ankle")
 )
 NECK = SMPL_NAMES.index("Neck")
 _JOINT_ORDER = list(mirrored(SMPL_NAMES))
@@ -217,7 +218,7 @@ def combined(
     """Average a network's answer with the lifted bodies, each by what it is known to be off.
 
     Who is turned quite otherwise by the two is as one of them says, see `one_is_right`. Who may
-    well stand upright is brought nearer to that, see `upright`.
+    well stand is brought nearer to that, see `upright`.
 
     Args:
         smpl: the body.
@@ -243,7 +244,7 @@ def combined(
         betas = torch.lerp(betas, lifted.betas, share)
         beta_scatter = (precise + NETWORK_BETAS**-2).rsqrt()
     precise = known + seen
-    rotmat = upright(smpl, nearest_rotation(both), betas, precise[:, 0], whose)
+    rotmat = upright(smpl, nearest_rotation(both), betas, precise, whose)
     start = see(smpl, rotmat, betas, people.translation, people.pinhole, "skeleton")
     depth = (DEPTH_FACTOR * lifted.joint_scatter[..., 1]).clamp(min=LEAST_DEPTH)
     across, along = lifted.joint_scatter.square().unbind(-1)
@@ -282,27 +283,65 @@ def upright(
     smpl: SMPL,
     rotmat: Float[Tensor, "b 24 3 3"],
     betas: Float[Tensor, "b 10"],
-    precise: Float[Tensor, "b"],
+    precise: Float[Tensor, "b 24"],
     whose: Bool[Tensor, "b"],
 ) -> Float[Tensor, "b 24 3 3"]:
-    """Turn some people towards the vertical, in depth: landmarks say how they lean sideways.
+    """Bring people who may well stand nearer to that: upright, and on straight legs.
 
-    The less so, the farther they lean or bend their knees.
+    They are turned in depth only, since landmarks say how they lean sideways. All that the less so,
+    the farther they lean or bend a knee.
 
     Args:
         smpl: the body.
         rotmat: of the joints, the first in the camera's frame.
         betas: the shape.
-        precise: inverse of the squared scatter of the whole body's rotation.
+        precise: inverse of the squared scatter of each rotation.
         whose: the others stay as they are.
     """
     joints = smpl.skeleton(rotmat, betas)[0]
     line = joints[:, NECK] - joints[:, ANKLES].mean(dim=1)
     aside, away = (torch.atan2(line[:, axis], -line[:, 1]) for axis in (0, 2))
-    knees = rotmat[:, KNEES]
-    bend = rotation_angle(knees, torch.eye(3).to(knees).expand_as(knees)).amax(dim=1)
+    straight = straight_knees(smpl)
+    bend = rotation_angle(rotmat[:, KNEES], straight.expand(len(rotmat), 2, 3, 3)).amax(dim=1)
     squares = (aside.square() + away.square()) / MAY_BE_UPRIGHT**2 + (bend / MAY_STAND).square()
-    weight = whose / (UPRIGHT * (1 + squares)).square()
-    share = weight / (weight + precise)
-    turn = axis_angle_to_rotmat(F.pad((share * away)[:, None], (0, 2)))
-    return torch.cat([(turn @ rotmat[:, 0])[:, None], rotmat[:, 1:]], dim=1)
+    likely = whose / (1 + squares).square()
+    weight, of_knees = ((likely / scatter**2)[:, None] for scatter in (UPRIGHT, STRAIGHT))
+    share = weight / (weight + precise[:, :1])
+    turn = axis_angle_to_rotmat(F.pad(share * away[:, None], (0, 2)))
+    rotmat = torch.cat([(turn @ rotmat[:, 0])[:, None], rotmat[:, 1:]], dim=1)
+    return straightened(rotmat, straight, of_knees / (of_knees + precise[:, KNEES]))
+
+
+def straight_knees(smpl: SMPL) -> Float[Tensor, "2 3 3"]:
+    """Return the rotations of the knees, left and right, with which legs seen from aside are lines.
+
+    At rest the open body's knees are bent by 5 degrees.
+    """
+    hips, knees, ankles = (smpl.joint_template[joints] for joints in (HIPS, KNEES, ANKLES))
+    (_, y, z), (_, low_y, low_z) = (knees - hips).unbind(1), (ankles - knees).unbind(1)
+    angle = torch.atan2(low_y * z - low_z * y, low_y * y + low_z * z)
+    return axis_angle_to_rotmat(F.pad(angle[:, None], (0, 2)))
+
+
+def straightened(
+    rotmat: Float[Tensor, "b 24 3 3"],
+    straight: Float[Tensor, "2 3 3"],
+    share: Float[Tensor, "b 2"],
+) -> Float[Tensor, "b 24 3 3"]:
+    """Straighten knees, by thigh and shank alike: ankles hardly move, and feet do not turn.
+
+    Args:
+        rotmat: of the joints.
+        straight: see `straight_knees`.
+        share: of each knee's bend that is taken away.
+    """
+    share = share[..., None, None]
+    hips, knees, ankles = (rotmat[:, joints] for joints in (HIPS, KNEES, ANKLES))
+    less_bent = nearest_rotation((1 - share) * knees + share * straight)
+    back = knees @ less_bent.mT
+    half = nearest_rotation(torch.eye(3).to(back) + back)  # between no turn and that back
+    rotmat = rotmat.clone()
+    rotmat[:, HIPS] = hips @ half
+    rotmat[:, KNEES] = less_bent
+    rotmat[:, ANKLES] = knees.mT @ half @ knees @ ankles
+    return rotmat

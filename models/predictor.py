@@ -23,10 +23,10 @@ from smpler.models.answers import (
 )
 from smpler.models.body import Body, open_body
 from smpler.models.detectors import LandmarkDetector, PersonDetector, prominence
-from smpler.models.detectors.everybody import EverybodyDetector
-from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector, checked_size
+from smpler.models.detectors.landmarks import checked_size
+from smpler.models.detectors.shipped import Detectors
 from smpler.models.fitting import MIN_LANDMARKS, Prior, fit_to_landmarks
-from smpler.models.inference.backends import BACKENDS, Network, with_backend, with_fast_looks
+from smpler.models.inference.backends import BACKENDS, Network, with_backend
 from smpler.models.lifter import Lifter, combined
 from smpler.models.observation import (
     Observation,
@@ -60,7 +60,8 @@ class Predictor:
             network sees the photo and its answer stays as it is.
         weights: what results call the model's weights.
         weights_sha256: hash of their file.
-        landmarks: which of the shipped landmark networks is taken, `full` or `heavy`.
+        landmarks: which of the shipped landmark networks looks at people, `full` or `heavy`; None:
+            heavy in photos, full in clips.
         knows_shape: the network's shape coefficients are of the body that is posed; otherwise a
             fit leaves them at zero.
         lift: a fit starts from the network's answer and the bodies that landmarks are lifted to;
@@ -76,17 +77,15 @@ class Predictor:
         fit: bool = False,
         weights: str = "given model",
         weights_sha256: str = "",
-        landmarks: str = "full",
+        landmarks: str | None = None,
         knows_shape: bool = True,
         lift: bool = True,
     ):
         self.model, self.mirror, self.fit, self.lift = model, mirror, fit, lift
         self.lifter: Lifter | None = None
         self.knows_shape = knows_shape
-        self.person_detector, self.landmark_detector = person_detector, landmark_detector
+        self.detectors = Detectors(self.device, person_detector, landmark_detector, landmarks)
         self.weights, self.weights_sha256 = weights, weights_sha256
-        self.landmarks = checked_size(landmarks)
-        self.backend = "eager"  # of the landmark network; `load` changes it
 
     @classmethod
     def load(
@@ -97,7 +96,7 @@ class Predictor:
         backend: str = "eager",
         mirror: bool | None = None,
         fit: bool | None = None,
-        landmarks: str = "full",
+        landmarks: str | None = None,
     ) -> "Predictor":
         """Assemble model, weights, body and detectors.
 
@@ -110,7 +109,8 @@ class Predictor:
             backend: a name in `BACKENDS`.
             mirror: average with the mirrored crop; None: with the open weights.
             fit: bring bodies onto landmarks that BlazePose sees; None: with the open weights.
-            landmarks: BlazePose's network, `full`, or `heavy`, which is slower.
+            landmarks: BlazePose's network, `full`, or `heavy`, which is slower and better; None:
+                heavy in photos, full in clips.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -118,7 +118,8 @@ class Predictor:
         """
         if backend not in BACKENDS:
             raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
-        checked_size(landmarks)
+        if landmarks is not None:
+            checked_size(landmarks)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         is_open = checkpoint is None
@@ -136,7 +137,7 @@ class Predictor:
                 stacklevel=2,
             )
         found = cls(network, None, None, mirror, fit, name, sha256, landmarks, knows_shape)
-        found.backend = backend
+        found.detectors.backend = backend
         return found
 
     @property
@@ -146,18 +147,11 @@ class Predictor:
 
     def load_person_detector(self) -> PersonDetector:
         """Return what finds the people; it is loaded when it is first needed."""
-        if self.person_detector is None:
-            landmarks = self.load_landmark_detector()
-            self.person_detector = EverybodyDetector.load(self.device, landmarks)
-        return self.person_detector
+        return self.detectors.people()
 
-    def load_landmark_detector(self) -> LandmarkDetector:
-        """Return what finds the landmarks; it is loaded when it is first needed."""
-        if self.landmark_detector is None:
-            detector = BlazePoseLandmarkDetector.load(device=self.device, size=self.landmarks)
-            is_fast = self.backend == "onnxruntime" and self.device.type == "cpu"
-            self.landmark_detector = with_fast_looks(detector) if is_fast else detector
-        return self.landmark_detector
+    def load_landmark_detector(self, is_clip: bool = False) -> LandmarkDetector:
+        """Return what finds landmarks in photos, or clips; it is loaded when it is first needed."""
+        return self.detectors.landmarks(is_clip)
 
     def __call__(
         self,
@@ -244,7 +238,7 @@ class Predictor:
             return [
                 PersonBox(found[number].box, "detector", found[number].score) for number in order
             ]
-        score = shows_one_person(image, self.load_landmark_detector())
+        score = shows_one_person(image, self.detectors.for_search())
         if score:
             return [PersonBox((0.0, 0.0, float(width), float(height)), "photo", score)]
         warnings.warn(

@@ -205,6 +205,7 @@ def _identity(clip: Clip, predictor: Predictor, view: View, options: ClipOptions
     files = [clip.path] if isinstance(clip, VideoFile) else getattr(clip, "files", [])
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     content = hashlib.sha256(repr(stats).encode()).hexdigest()
+    landmarks = predictor.detectors.landmark_size(is_clip=True)
     return {
         "version": __version__,
         "clip": clip.name,
@@ -214,7 +215,7 @@ def _identity(clip: Clip, predictor: Predictor, view: View, options: ClipOptions
         "size": view.size,
         "fps": view.fps,
         "focal_length": view.focal_length,
-        "weights": [predictor.weights, predictor.weights_sha256, predictor.landmarks],
+        "weights": [predictor.weights, predictor.weights_sha256, landmarks],
         "body": predictor.model.smpl.body.sha256,
         "ways": [predictor.mirror, predictor.fit, predictor.lift],
     }

@@ -191,7 +191,7 @@ def known_of(
     """Return what is seen of a person, sides resolved, and what is known in each frame."""
     smpl, like = predictor.model.smpl, predictor.model.mean
     pinhole = Pinhole.of(windows, view.size, view.focal_length).to(like)
-    names = tuple(predictor.load_landmark_detector().names)
+    names = tuple(predictor.load_landmark_detector(is_clip=True).names)
     parts = (track.filled(name) for name in ("places", "visibility", "weights", "is_own"))
     landmarks = SeenLandmarks(names, *(torch.from_numpy(x).to(like) for x in parts))
     presence = torch.from_numpy(track.filled("presence")).to(like)

@@ -110,7 +110,7 @@ def watch(
     for path in sorted(folder.glob("seen_*.npz"))[len(known) :]:
         path.unlink()
     fps = used_fps(clip, part)
-    detector = predictor.load_landmark_detector()
+    detector = predictor.load_landmark_detector(is_clip=True)
     tracker = Tracker(predictor.load_person_detector(), detector, fps)
     sketch = Sketch(predictor, focal_length, fps)
     for chunk in known:
@@ -167,7 +167,7 @@ class Sketch:
         diagonal = float(np.hypot(*image.shape[:2]))
         group = Group(image, windows, boxes, (), self.focal_length or diagonal)
         people = [(group, row) for row in range(len(group))]
-        names = self.predictor.load_landmark_detector().names
+        names = self.predictor.load_landmark_detector(is_clip=True).names
         mean = self.predictor.model.mean
         seen = judged([x.landmarks for x in sightings], people, names, mean)
         looked = [x.track not in self.met or number % self.step == 0 for x in sightings]

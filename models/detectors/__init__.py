@@ -1,6 +1,6 @@
 """Detectors: what those of people and those of landmarks promise.
 
-A new detector is one file in this folder; `smpler.models.predictor` says which ones are used.
+A new detector is one file in this folder; `shipped.py` says which ones a predictor uses.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Everybody in a photo: NanoDet's boxes, and those whom BlazePose's detector alone sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -29,27 +30,29 @@ class EverybodyDetector:
     Args:
         group: finds people in groups; its boxes are of the visible body.
         close_up: finds people near the camera, in any pose; its boxes are of the whole body.
-        landmarks: must recognise those of whom the group's detector is not certain.
+        landmarks: returns what must recognise those of whom the group's detector is not certain.
     """
 
     group: PersonDetector
     close_up: PersonDetector
-    landmarks: LandmarkDetector
+    landmarks: Callable[[], LandmarkDetector]
 
     @classmethod
     def load(
-        cls, device: str | torch.device = "cpu", landmarks: LandmarkDetector | None = None
+        cls,
+        device: str | torch.device = "cpu",
+        landmarks: Callable[[], LandmarkDetector] | None = None,
     ) -> "EverybodyDetector":
         """Return the detector with the shipped weights.
 
         Args:
             device: where the networks run.
-            landmarks: a detector that is there already; None takes the shipped one.
+            landmarks: returns a detector; None loads the shipped one when it is first needed.
         """
         return cls(
             NanoDetPersonDetector.load(device=device),
             BlazePosePersonDetector.load(device=device),
-            landmarks or BlazePoseLandmarkDetector.load(device=device),
+            landmarks or cache(lambda: BlazePoseLandmarkDetector.load(device=device)),
         )
 
     def detect(
@@ -120,7 +123,7 @@ class EverybodyDetector:
         x, y, width, height = box
         middle = zoom * (np.array([x + width / 2, y + height / 2]) - corner)
         up, radius = np.array([0.0, -1.0]), zoom * max(width, height) / 2
-        return self.landmarks.find(part, middle, up, radius) is not None
+        return self.landmarks().find(part, middle, up, radius) is not None
 
 
 def least_length(image: UInt8[np.ndarray, "h w 3"]) -> float:

@@ -18,17 +18,21 @@ from smpler.models.landmark_points import (
     turned,
 )
 from smpler.models.lifter import (
+    ANKLES,
     DEPTH_FACTOR,
+    HIPS,
     KNEES,
     NETWORK_BETAS,
     NETWORK_ROOT,
     NETWORK_ROTATION,
     ROTATION_FACTOR,
     SHAPE_FACTOR,
+    STRAIGHT,
     UPRIGHT,
     Lifted,
     Lifter,
     combined,
+    straight_knees,
     upright,
 )
 from smpler.models.placement import Placement, see
@@ -181,11 +185,12 @@ def test_answers_are_averaged_by_what_they_are_known_to_be_off(smpl):
     assert rotation_angle(sure.people.estimate.rotmat, lifted.rotmat).max() < 1e-3
     assert (sure.people.estimate.betas - lifted.betas).abs().max() < 1e-3
     unsure = combined(smpl, people, lifted_like(people, 1e4), seen, everybody, keep_shape=False)
-    # not of the whole body, which is also brought towards the vertical
-    angle = rotation_angle(unsure.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
-    assert angle.max() < 1e-3
+    # but for the whole body and the legs of people who may stand
+    angle = rotation_angle(unsure.people.estimate.rotmat, people.estimate.rotmat)
+    others = [n for n in range(1, 24) if n not in (*HIPS, *KNEES, *ANKLES)]
+    assert angle[:, others].max() < 1e-3
     equal = combined(smpl, people, lifted_like(people, NETWORK_ROTATION), seen, everybody, False)
-    angle = rotation_angle(equal.people.estimate.rotmat, people.estimate.rotmat)[:, 1:]
+    angle = rotation_angle(equal.people.estimate.rotmat, people.estimate.rotmat)[:, others]
     assert torch.allclose(angle, torch.full_like(angle, 0.05 * 3**0.5), rtol=1e-2)
     # what is said of the errors, times what the fit makes of it
     of_both = (NETWORK_ROTATION**-2 + NETWORK_BETAS**-2) ** -0.5
@@ -238,14 +243,52 @@ def test_people_who_may_stand_upright_lean_less_in_depth_alone(smpl):
     rotmat = axis_angle_to_rotmat(pose)
     facing = axis_angle_to_rotmat(torch.tensor([math.pi, 0.0, 0.0]))
     rotmat[:, 0] = axis_angle_to_rotmat(turns) @ facing
-    precise, everybody = torch.full((4,), UPRIGHT**-2), torch.ones(4, dtype=torch.bool)
+    precise, everybody = torch.full((4, 24), UPRIGHT**-2), torch.ones(4, dtype=torch.bool)
     after = upright(smpl, rotmat, torch.zeros(4, 10), precise, everybody)
     turned_by = rotation_angle(after[:, 0], rotmat[:, 0])
     assert 0.03 < turned_by[0] < 0.1 and turned_by[1:].max() < 0.03, turned_by
-    assert torch.equal(after[:, 1:], rotmat[:, 1:])
+    others = [n for n in range(1, 24) if n not in (*HIPS, *KNEES, *ANKLES)]
+    assert torch.equal(after[:, others], rotmat[:, others])
     leaning = torch.eye(3).expand(4, 3, 3)
     lean = [rotation_angle(x[:, 0] @ facing.mT, leaning)[0] for x in (after, rotmat)]
     assert lean[0] < lean[1] - 0.03, lean
+
+
+def test_a_leg_with_a_straight_knee_is_a_line_seen_from_aside(smpl):
+    pose = torch.eye(3).repeat(1, 24, 1, 1)
+    pose[:, KNEES] = straight_knees(smpl)
+    joints = smpl.skeleton(pose, torch.zeros(1, 10))[0][0, :, 1:]  # up, and ahead
+    thigh, shank = joints[KNEES] - joints[HIPS], joints[ANKLES] - joints[KNEES]
+    assert torch.cosine_similarity(thigh, shank).min() > 1 - 1e-6
+    angle = torch.rad2deg(rotation_angle(pose[:, KNEES], torch.eye(3).expand(1, 2, 3, 3)))
+    assert angle.min() > 4 and angle.max() < 5.5, angle
+
+
+def test_knees_of_people_who_may_stand_are_straightened(smpl):
+    """Knees bent by 0.2, one by 0.2 and one by 1, both by 1; the last one also lies."""
+    pose = torch.zeros(4, 24, 3)
+    straight = -rotation_angle(straight_knees(smpl), torch.eye(3).expand(2, 3, 3))
+    pose[:, KNEES, 0] = straight + torch.tensor([[0.2, 0.2], [0.2, 1.0], [1.0, 1.0], [0.2, 0.2]])
+    pose[:, HIPS, 0], pose[:, ANKLES, 0] = -0.1, -0.1
+    pose[:, 0] = torch.tensor([math.pi, 0.0, 0.0])
+    pose[3, 0, 0] = math.pi / 2
+    rotmat, betas = axis_angle_to_rotmat(pose), torch.zeros(4, 10)
+    precise, everybody = torch.full((4, 24), STRAIGHT**-2), torch.ones(4, dtype=torch.bool)
+    precise[:, 0] = 1e6  # the whole body stays
+    after = upright(smpl, rotmat, betas, precise, everybody)
+    bends = [
+        rotation_angle(x[:, KNEES], straight_knees(smpl).expand(4, 2, 3, 3))
+        for x in (rotmat, after)
+    ]
+    left = bends[1] / bends[0]
+    assert 0.5 < left[0].min() and left[0].max() < 0.7, left
+    assert left[1:].min() > 0.9, left
+    (before, _), (now, turned) = (smpl.skeleton(x, betas) for x in (rotmat, after))
+    assert (now - before)[0, ANKLES].norm(dim=-1).max() < 0.02
+    feet = smpl.skeleton(rotmat, betas)[1][:, ANKLES, :, :3]
+    assert rotation_angle(turned[:, ANKLES, :, :3], feet).max() < 2e-3
+    nobody = upright(smpl, rotmat, betas, precise, ~everybody)
+    assert torch.allclose(nobody, rotmat, atol=1e-5)
 
 
 def test_a_body_that_the_lifter_does_not_know_keeps_the_networks_shape(smpl):

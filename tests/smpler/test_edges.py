@@ -178,17 +178,25 @@ def test_devices_that_are_not_there_give_one_sentence(name, monkeypatch, tmp_pat
     assert f"--device {name} is" in error and error.endswith("cpu."), error
 
 
-@pytest.mark.parametrize("flags", [(), ("--landmarks", "heavy")])
-def test_the_landmark_network_is_chosen_by_a_flag(flags, quick, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "photos", "clips"),
+    [((), "heavy", "full"), (("full",), "full", "full"), (("heavy",), "heavy", "heavy")],
+)
+def test_the_landmark_network_is_chosen_by_a_flag(
+    flags, photos, clips, quick, monkeypatch, tmp_path
+):
     chosen = []
 
     def stop(self, *_, **__):
-        chosen.append(self.load_landmark_detector().network.refinement is not None)
+        networks = [self.load_landmark_detector(is_clip).network for is_clip in (False, True)]
+        networks.append(self.detectors.for_search().network)
+        chosen.extend("heavy" if x.refinement is not None else "full" for x in networks)
         raise ValueError
 
     monkeypatch.setattr(Predictor, "find", stop)
+    flags = [part for flag in flags for part in ("--landmarks", flag)]
     assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
-    assert chosen == [bool(flags)]
+    assert chosen == [photos, clips, "full"]
 
 
 def test_a_landmark_network_that_is_not_there_is_refused(quick, capsys):

@@ -23,7 +23,7 @@ def found(
     group: Seer, close_up: Seer, size=(1280, 720), landmarks=None, **arguments
 ) -> list[tuple]:
     photo = np.zeros((size[1], size[0], 3), np.uint8)
-    detector = EverybodyDetector(group, close_up, landmarks or Recogniser(True))
+    detector = EverybodyDetector(group, close_up, lambda: landmarks or Recogniser(True))
     return [p.box for p in detector.detect(photo, **arguments)]
 
 
