@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             prepare_gradio(folder)
             predictor = Predictor.load(arguments.checkpoint)
             predictor.load_person_detector()
+            for is_clip in (False, True):
+                predictor.load_landmark_detector(is_clip)
             page = build_page(predictor, folder, limits)
             url = serve(page, arguments.host, arguments.port, limits)
             print(f"The page is at {url} (Ctrl-C ends it)", flush=True)

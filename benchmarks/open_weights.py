@@ -79,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     sources = list(sources_of_photos(args))
     result = {"weights": display(checkpoint), "device": args.device}
     result |= {"samples": args.num, "few": args.few}
+    result["landmarks"] = predictor.detectors.landmark_size(quick=False)
     result |= measure_on_open(predictor, args)
     for name, photos, people in sources:
         result |= measure_on_photos(predictor, judges, name, photos, people, args.out)

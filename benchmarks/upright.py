@@ -106,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
         for subject in SETS[args.set]
     }
     result = {"weights": display(checkpoint), "set": args.set}
-    ways = {"network": Predictor(predictor.model), "fitted": predictor}
+    result["landmarks"] = predictor.detectors.landmark_size(quick=False)
+    ways = {"network": Predictor(predictor.model, landmarks=args.landmarks), "fitted": predictor}
     fitted = []
     for name, seen in people.items():
         for way, predict in ways.items() if seen else ():

@@ -61,7 +61,7 @@ class Predictor:
         weights: what results call the model's weights.
         weights_sha256: hash of their file.
         landmarks: which of the shipped landmark networks looks at people, `full` or `heavy`; None:
-            heavy in photos, full in clips.
+            heavy for a fit in photos, else full.
         knows_shape: the network's shape coefficients are of the body that is posed; otherwise a
             fit leaves them at zero.
         lift: a fit starts from the network's answer and the bodies that landmarks are lifted to;
@@ -110,7 +110,7 @@ class Predictor:
             mirror: average with the mirrored crop; None: with the open weights.
             fit: bring bodies onto landmarks that BlazePose sees; None: with the open weights.
             landmarks: BlazePose's network, `full`, or `heavy`, which is slower and better; None:
-                heavy in photos, full in clips.
+                heavy for a fit in photos, else full.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -150,8 +150,12 @@ class Predictor:
         return self.detectors.people()
 
     def load_landmark_detector(self, is_clip: bool = False) -> LandmarkDetector:
-        """Return what finds landmarks in photos, or clips; it is loaded when it is first needed."""
-        return self.detectors.landmarks(is_clip)
+        """Return what finds the landmarks; it is loaded when it is first needed.
+
+        Clips are too long for the better network; what says how well people are seen, but moves no
+        body, needs it not.
+        """
+        return self.detectors.landmarks(quick=is_clip or not self.fit)
 
     def __call__(
         self,

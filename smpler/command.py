@@ -31,7 +31,7 @@ long; default: with the open weights"""
 FIT_HELP = """bring the bodies onto the joints that BlazePose's landmark network sees; default: with
 the open weights"""
 LANDMARKS_HELP = """which of BlazePose's landmark networks looks at people; heavy is better and four
-times as slow; default: heavy in photos, full in clips"""
+times as slow; default: heavy in photos that are fitted, else full"""
 FOCAL_HELP = "of the photo in pixels; default: as its EXIF data say, else its diagonal"
 FLAGS_OF_CLIPS = {"start": 0.0, "stop": None, "every": 1, "meshes": False, "resume": False}
 """Flags that mean nothing for photos, and what they are when they are not given."""
@@ -78,6 +78,8 @@ def demo(argv: Sequence[str] | None = None) -> int:
         )
         if not arguments.bbox:
             predictor.load_person_detector()
+        for is_clip in sorted({job.is_clip for job in jobs}):
+            predictor.load_landmark_detector(is_clip)
     except (OSError, ValueError) as error:
         return complain(error)
     photos, clips = ([job for job in jobs if job.is_clip is kind] for kind in (False, True))

@@ -205,7 +205,7 @@ def _identity(clip: Clip, predictor: Predictor, view: View, options: ClipOptions
     files = [clip.path] if isinstance(clip, VideoFile) else getattr(clip, "files", [])
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     content = hashlib.sha256(repr(stats).encode()).hexdigest()
-    landmarks = predictor.detectors.landmark_size(is_clip=True)
+    landmarks = predictor.detectors.landmark_size(quick=True)
     return {
         "version": __version__,
         "clip": clip.name,

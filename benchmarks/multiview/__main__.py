@@ -67,10 +67,13 @@ def main(argv: list[str] | None = None) -> int:
     detector = predictor.load_person_detector()
     cases, offsets = read_clip(CLIPS[args.clip], judge, detector, args.wheel)
     result = {"weights": display(checkpoint), "clip": args.clip, "views": len(cases)}
-    result["landmarks"] = predictor.detectors.landmark_size(is_clip=False)
+    result["landmarks"] = predictor.detectors.landmark_size(quick=False)
     result |= {"offsets": offsets, "thigh_spread_mm": 1000 * thigh_spread(cases)}
     result["reprojection_px"] = float(np.median([case.errors for case in cases]))
-    ways = {"network": Predictor(model), "mirrored": Predictor(model, mirror=True)}
+    ways = {
+        name: Predictor(model, mirror=mirror, landmarks=args.landmarks)
+        for name, mirror in (("network", False), ("mirrored", True))
+    }
     ways |= less_than(predictor) if args.ablation else {}
     ways["fitted"] = predictor
     known, up = (
@@ -101,7 +104,7 @@ class FixedScatters(Predictor):
 
 def less_than(predictor: Predictor) -> dict[str, Predictor]:
     """Return predictors that do without a part of the demo's way."""
-    size = predictor.detectors.landmark_size(is_clip=False)
+    size = predictor.detectors.landmark_size(quick=False)
     one, two = (
         BlazePoseLandmarkDetector.load(None, predictor.device, size, two_looks)
         for two_looks in (False, True)

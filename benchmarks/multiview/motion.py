@@ -263,7 +263,8 @@ def main(argv: list[str] | None = None) -> int:
         ways["motion" if knots is None else f"motion-{knots:g}"] = motions
     rows = [case.rows()[0] for case in cases]
     in_runs = sum(run.stop - run.start for of_case in rows for run in runs_of(of_case))
-    result = {"clip": args.clip, "frames": sum(map(len, rows)), "frames-in-runs": in_runs}
+    result = {"clip": args.clip, "landmarks": predictor.detectors.landmark_size(quick=True)}
+    result |= {"frames": sum(map(len, rows)), "frames-in-runs": in_runs}
     for name, joints in ways.items():
         result |= {f"{name}_{key}": value for key, value in measured(cases, joints).items()}
     print_markdown(result)

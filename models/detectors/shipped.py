@@ -7,10 +7,9 @@ from smpler.models.detectors.everybody import EverybodyDetector
 from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector, checked_size
 from smpler.models.inference.backends import with_fast_looks
 
-IN_PHOTOS, IN_CLIPS, FOR_SEARCH = "heavy", "full", "full"
-"""Landmark networks: of people in photos and in clips, when none is chosen, and of those who may be
-people. The larger one sees better and takes four times as long; clips are too long for that, and
-the search was tuned with the smaller one."""
+BEST, QUICK, FOR_SEARCH = "heavy", "full", "full"
+"""Landmark networks: of people, when none is chosen, the better one and the one that takes a
+quarter of its time; and of boxes that may hold a person, with which the search was tuned."""
 
 
 class Detectors:
@@ -20,8 +19,9 @@ class Detectors:
         device: where shipped networks run.
         people: finds people; None takes the shipped detector.
         landmarks: finds landmarks; None takes the shipped networks.
-        size: of the shipped landmark network that looks at people, `full` or `heavy`; None: see
-            `IN_PHOTOS`.
+        size: of the shipped landmark network that looks at people, `full` or `heavy`; None: BEST,
+            or QUICK where that is asked for.
+        backend: a name in `BACKENDS`, by which landmark networks look at people.
 
     Raises:
         ValueError: there is no such size.
@@ -33,12 +33,12 @@ class Detectors:
         people: PersonDetector | None = None,
         landmarks: LandmarkDetector | None = None,
         size: str | None = None,
+        backend: str = "eager",
     ):
-        self.device, self.given, self.size = device, landmarks, size and checked_size(size)
-        self.backend = "eager"
-        """A name in `BACKENDS`, by which landmark networks run."""
+        self.device, self.given, self.backend = device, landmarks, backend
+        self.size = None if size is None else checked_size(size)
         self._people = people
-        self._shipped: dict[str, LandmarkDetector] = {}
+        self._shipped: dict[tuple[str, bool], LandmarkDetector] = {}
 
     def people(self) -> PersonDetector:
         """Return what finds people."""
@@ -46,23 +46,28 @@ class Detectors:
             self._people = EverybodyDetector.load(self.device, self.for_search)
         return self._people
 
-    def landmarks(self, is_clip: bool = False) -> LandmarkDetector:
-        """Return what finds the landmarks of people in photos, or in clips."""
-        return self._network(self.landmark_size(is_clip))
+    def landmarks(self, quick: bool = False) -> LandmarkDetector:
+        """Return what finds the landmarks of people."""
+        return self._network(self.landmark_size(quick))
 
     def for_search(self) -> LandmarkDetector:
-        """Return what says whether somebody is there at all."""
-        return self._network(FOR_SEARCH)
+        """Return what says whether somebody is there at all.
 
-    def landmark_size(self, is_clip: bool) -> str:
-        """Return the size of the shipped landmark network for photos, or for clips."""
-        return self.size or (IN_CLIPS if is_clip else IN_PHOTOS)
+        It is asked too seldom to be made faster than it is, unless it also looks at people.
+        """
+        return self._network(FOR_SEARCH, backend="eager")
 
-    def _network(self, size: str) -> LandmarkDetector:
+    def landmark_size(self, quick: bool) -> str:
+        """Return the size of the shipped landmark network that looks at people."""
+        return self.size or (QUICK if quick else BEST)
+
+    def _network(self, size: str, backend: str | None = None) -> LandmarkDetector:
         if self.given is not None:
             return self.given
-        if size not in self._shipped:
+        is_fast = (backend or self.backend) == "onnxruntime" and self.device.type == "cpu"
+        if not is_fast and (size, True) in self._shipped:
+            return self._shipped[size, True]
+        if (size, is_fast) not in self._shipped:
             detector = BlazePoseLandmarkDetector.load(device=self.device, size=size)
-            is_fast = self.backend == "onnxruntime" and self.device.type == "cpu"
-            self._shipped[size] = with_fast_looks(detector) if is_fast else detector
-        return self._shipped[size]
+            self._shipped[size, is_fast] = with_fast_looks(detector) if is_fast else detector
+        return self._shipped[size, is_fast]

@@ -291,6 +291,22 @@ def test_knees_of_people_who_may_stand_are_straightened(smpl):
     assert torch.allclose(nobody, rotmat, atol=1e-5)
 
 
+def test_a_knee_that_is_known_well_stays(smpl):
+    """One knee is known well, the other is not; in float64; nobody at all is no mistake."""
+    smpl = SMPL(open_body()).double().eval()
+    pose = torch.zeros(1, 24, 3).double()
+    pose[:, 0, 0], pose[:, KNEES, 0], pose[:, HIPS, 0] = math.pi, 0.15, -0.1
+    rotmat, betas = axis_angle_to_rotmat(pose), torch.zeros(1, 10).double()
+    precise = torch.full((1, 24), STRAIGHT**-2).double()
+    precise[:, KNEES[1]] = 1e6
+    everybody = torch.ones(1, dtype=torch.bool)
+    after = upright(smpl, rotmat, betas, precise, everybody)
+    turned = rotation_angle(after[0, KNEES], rotmat[0, KNEES])
+    assert turned[0] > 0.05 and turned[1] < 1e-4, turned
+    nobody = upright(smpl, rotmat[:0], betas[:0], precise[:0], everybody[:0])
+    assert nobody.shape == (0, 24, 3, 3)
+
+
 def test_a_body_that_the_lifter_does_not_know_keeps_the_networks_shape(smpl):
     smpl = SMPL(open_body()).double().eval()
     people, everybody = standing(smpl), torch.ones(2, dtype=torch.bool)

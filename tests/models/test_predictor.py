@@ -10,6 +10,7 @@ import torch
 from smpler.models import predictor as predictor_module
 from smpler.models.body import open_body
 from smpler.models.detectors import Detection
+from smpler.models.detectors.shipped import Detectors
 from smpler.models.inference.backends import with_backend
 from smpler.models.predictor import MAX_PEOPLE, Predictor
 from smpler.utils.image import CropWindow, crop, read_image
@@ -89,6 +90,30 @@ def test_at_most_twenty_people_are_taken(monkeypatch):
 def test_nobody_is_an_empty_list_and_a_warning(predictor):
     with pytest.warns(UserWarning, match="empty.png: nobody was found; --bbox"):
         assert predictor(np.full((200, 300, 3), 255, np.uint8), name="empty.png") == []
+
+
+def test_people_are_searched_by_one_network_and_looked_at_by_another(predictor, monkeypatch):
+    asked = []
+
+    def spied(name, method):
+        def asks(self, **arguments):
+            asked.append((name, *arguments.values()))
+            return method(self, **arguments)
+
+        return asks
+
+    for name in ("landmarks", "for_search"):
+        monkeypatch.setattr(Detectors, name, spied(name, getattr(Detectors, name)))
+    seer = Predictor(predictor.model, Seer())
+    with pytest.warns(UserWarning, match="nobody was found"):
+        seer.find_people(np.full((200, 300, 3), 255, np.uint8))
+    assert asked == [("for_search",)]
+    asked.clear()
+    for fit in (False, True):
+        seer.fit = fit
+        seer(SAMPLES / "im01.png", [BOX])
+        assert set(asked) == {("landmarks", not fit)}
+        asked.clear()
 
 
 def test_a_crop_that_plainly_shows_a_person_is_taken_whole(predictor):

@@ -16,7 +16,7 @@ import torch
 
 from smpler import command
 from smpler.models import predictor
-from smpler.models.detectors.landmarks import BlazePoseLandmarkDetector
+from smpler.models.detectors.landmarks import SIZES, BlazePoseLandmarkDetector
 from smpler.models.predictor import Predictor
 from smpler.models.weights.checkpoint import load_model
 from smpler.photos import find_photos
@@ -197,6 +197,17 @@ def test_the_landmark_network_is_chosen_by_a_flag(
     flags = [part for flag in flags for part in ("--landmarks", flag)]
     assert run("--device", "cpu", "--out_dir", tmp_path, *flags) == 2
     assert chosen == [photos, clips, "full"]
+
+
+@pytest.mark.parametrize("size", ["full", "heavy"])
+def test_a_missing_landmark_network_is_said_before_anybody_is_searched(
+    size, quick, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setitem(SIZES, size, (SIZES[size][0], f"{size}_is_missing.npz"))
+    monkeypatch.setattr(Predictor, "find", lambda *_, **__: pytest.fail("somebody was searched"))
+    assert run("--device", "cpu", "--out_dir", tmp_path, "--landmarks", size) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{size}_is_missing.npz" in error
 
 
 def test_a_landmark_network_that_is_not_there_is_refused(quick, capsys):

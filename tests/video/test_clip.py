@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from smpler.models.detectors.shipped import Detectors
 from smpler.models.predictor import Predictor
 from smpler.utils.image import write_image
 from smpler.video import clip as module
@@ -79,6 +80,31 @@ def test_a_predictor_that_fits_brings_motions_onto_the_landmarks(frames, tmp_pat
     options = ClipOptions(Part(stop=0.3), video=False)
     (track,) = process_clip(open_folder(frames, 30.0), predictor, tmp_path, None, options).tracks
     assert set(track.fit) <= {"applied", "refused"} and track.joints_std is None
+
+
+def test_a_clip_asks_for_the_landmarks_of_clips(frames, tmp_path, monkeypatch):
+    asked = []
+    landmarks = Detectors.landmarks
+
+    def spied(self, quick=False):
+        asked.append(quick)
+        return landmarks(self, quick)
+
+    monkeypatch.setattr(Detectors, "landmarks", spied)
+    predictor = predictor_on(Filmed(to_the_right), monkeypatch)
+    predictor.fit, predictor.lift = True, False
+    process_clip(open_folder(frames, 30.0), predictor, tmp_path, None, replace(SHORT, video=False))
+    assert asked and all(asked)
+
+
+def test_a_run_with_another_landmark_network_is_another_run(frames, monkeypatch):
+    clip, model = open_folder(frames, 30.0), tiny_model(monkeypatch)
+    view = module.View("street", (100, 100), 30.0, 140.0, "diagonal")
+    default, full, heavy = (
+        module._identity(clip, Predictor(model, landmarks=size), view, PLAIN)
+        for size in (None, "full", "heavy")
+    )
+    assert default == full != heavy
 
 
 def test_a_broken_run_goes_on_to_the_same_result(frames, tmp_path, monkeypatch):
