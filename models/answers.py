@@ -23,7 +23,10 @@ from smpler.utils.joints import KEYPOINT_NAMES, SMPL_NAMES
 FARTHEST, UNSEEN, HALF = 0.3, 0.15, 0.1
 """Distances from which `qualities` are made, crop coordinates; chosen on the rendered groups' half
 A."""
-LOW_QUALITY = 0.4
+UNSURE = 0.15
+"""Expected error of joints, metres, that makes a quality of 0.5 by itself; chosen on open/1 and on
+the choosing clip of `benchmarks.multiview`."""
+LOW_QUALITY = 0.35
 """Below it, an answer is said to be of low quality. On the rendered groups' half A these are 6 % of
 the people, with a mean error of 195 mm; that of the others is 97 mm."""
 
@@ -52,24 +55,32 @@ class Answer:
         return ((away * counts).sum(dim=1) / counts.sum(dim=1)).sqrt()
 
 
-def qualities(before: Placement, seen: Observation) -> Float[Tensor, "b"]:
+def qualities(
+    before: Placement, seen: Observation, joints: Float[Tensor, "b 24"] | None = None
+) -> Float[Tensor, "b"]:
     """Return how well bodies are likely to be right, [0, 1].
 
     Two networks that never saw each other's answers are seldom wrong in the same way: a body is the
     better the nearer the points of the network's own answer are to the landmarks. A landmark that
     does not count is taken to be UNSEEN away. 1 is perfect agreement, 0.5 a mean distance of HALF.
+    Both may be wrong about what landmarks cannot tell, which the lifter's expected errors say.
     `benchmarks.groups` measures how well this ranks people by their error.
 
     Args:
         before: the network's answer, before the fit.
         seen: of the same people.
+        joints: their expected errors, see `Prior`; NaN for people of whom they are not known.
     """
     evidence = seen.evidence
     away = torch.linalg.vector_norm(points_2d(before, evidence.names) - evidence.places, dim=-1)
     weights = evidence.weights
     mean = (weights * away.clamp(max=FARTHEST) + (1 - weights) * UNSEEN).mean(dim=1)
     mean = torch.where(seen.presence > 0, mean, FARTHEST)
-    return 1 / (1 + (mean / HALF).square())
+    unlike = (mean / HALF).square()
+    if joints is not None:
+        # the first joint is where the others are measured from
+        unlike = unlike + (joints[:, 1:].mean(dim=1) / UNSURE).square().nan_to_num()
+    return 1 / (1 + unlike)
 
 
 def fit_states(fit: Fit, seen: Observation) -> list[str]:

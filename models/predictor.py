@@ -297,10 +297,10 @@ class Predictor:
                 estimate = with_some_replaced(smpl, estimate, again, rows)
             placed = place(smpl, estimate, pinhole, turn=self.fit)
             seen = with_the_estimates_sides(seen, placed)
-            quality = qualities(placed, seen)
         if not self.fit:
-            return Answer(placed, seen, ["off"] * len(people), quality)
+            return Answer(placed, seen, ["off"] * len(people), qualities(placed, seen))
         prior = self.prior(placed, seen)
+        quality = qualities(placed, seen, prior.joints)
         fit = fit_to_landmarks(smpl, prior, seen.evidence)
         return Answer(fit.placement, seen, fit_states(fit, seen), quality, prior.joints)
 

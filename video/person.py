@@ -102,7 +102,7 @@ def track_result(
     observation, known = known_of(track, windows, view, predictor)
     is_seen = torch.from_numpy(track.is_seen).to(observation.presence.device)
     with torch.inference_mode():
-        quality = qualities(known.network, observation) * is_seen
+        quality = qualities(known.network, observation, known.start.joints) * is_seen
     course = course_of(
         predictor.model.smpl, known.start, observation.evidence, is_seen, view.fps, settings
     )

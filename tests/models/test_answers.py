@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from smpler.models.answers import FARTHEST, HALF, UNSEEN, Answer, fit_states, qualities
+from smpler.models.answers import FARTHEST, HALF, UNSEEN, UNSURE, Answer, fit_states, qualities
 from smpler.models.fitting import Fit
 from smpler.models.observation import Observation, SeenLandmarks
 from tests.support.standing import FITTED, everywhere, places_of, smpl, standing
@@ -43,6 +43,17 @@ def test_quality_falls_with_the_distance_up_to_a_limit_and_with_what_is_hidden(s
     assert value(weight=1.0) > value(weight=0.6) > value(weight=0.0)
     assert value(weight=0.0) == pytest.approx(value(away=UNSEEN))
     assert value(presence=0.0) == pytest.approx(1 / (1 + (FARTHEST / HALF) ** 2))
+
+
+def test_quality_falls_with_the_expected_error_of_joints_where_it_is_known(smpl):
+    people = standing(smpl)
+    seen, joints = observed(people), torch.full((2, 24), UNSURE).double()
+    joints[:, 0] = 7.0  # the pelvis, where the others are measured from
+    assert torch.allclose(qualities(people, seen, joints), torch.full((2,), 0.5).double())
+    joints[1] = torch.nan
+    assert torch.allclose(qualities(people, seen, joints), torch.tensor([0.5, 1.0]).double())
+    both = qualities(people, observed(people, away=HALF), joints)
+    assert torch.allclose(both, torch.tensor([1 / 3, 0.5]).double())
 
 
 def test_the_residual_is_the_root_mean_square_over_what_counts(smpl):
