@@ -27,8 +27,8 @@ UNSURE = 0.15
 """Expected error of joints, metres, that makes a quality of 0.5 by itself; chosen on open/1 and on
 the choosing clip of `benchmarks.multiview`."""
 LOW_QUALITY = 0.35
-"""Below it, an answer is said to be of low quality. On the rendered groups' half A these are 6 % of
-the people, with a mean error of 195 mm; that of the others is 97 mm."""
+"""Below it, an answer is said to be of low quality. On the rendered groups' half A these are 8 % of
+the people, with a mean error of 207 mm; that of the others is 94 mm."""
 
 
 @dataclass(frozen=True)
