@@ -152,8 +152,8 @@ class Predictor:
     def load_landmark_detector(self, is_clip: bool = False) -> LandmarkDetector:
         """Return what finds the landmarks; it is loaded when it is first needed.
 
-        Clips are too long for the better network; what says how well people are seen, but moves no
-        body, needs it not.
+        Clips are too long for the better network, and without a fit, landmarks only say how well
+        people are seen.
         """
         return self.detectors.landmarks(quick=is_clip or not self.fit)
 
